@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the package's own files lie: configurations, engine bundles, recordings."""
+
+import os
+import sys
+from pathlib import Path
+
+from jepa_ros.errors import JepaError
+
+
+class PathError(JepaError):
+    """A file that was named, or that the package needs, is not there."""
+
+
+def share_directory() -> Path:
+    """
+    Return the directory that holds config, launch, models and recordings.
+
+    A source tree comes first, because an editable installation leaves copies of these files in the ament
+    index that grow stale; then the ament index, then the prefix of the Python installation.
+
+    :raises PathError: none of the three holds the package's files
+    """
+    source = Path(__file__).resolve().parent.parent
+    prefixes = [Path(prefix) for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    shares = [prefix / 'share' / 'jepa_ros' for prefix in [*prefixes, Path(sys.prefix)]]
+    for directory in [source, *shares]:
+        if (directory / 'package.xml').is_file():
+            return directory
+    raise PathError("expected the installed files of jepa_ros (package.xml) in the source tree, in AMENT_PREFIX_PATH "
+                    f"or under {sys.prefix}/share, found none: install the package again")
+
+
+def find_bundle(name_or_path) -> Path:
+    """
+    Return the directory of an engine bundle.
+
+    :param name_or_path: a path to a bundle, or the name of one that the package ships
+    :raises PathError: there is neither; the message lists the bundles that are shipped
+    """
+    return _find(name_or_path, 'models', 'an engine bundle', lambda path: (path / 'manifest.yaml').is_file())
+
+
+def find_config(name_or_path) -> Path:
+    """
+    Return a configuration file.
+
+    :param name_or_path: a path to a file, or the name of one under the package's ``config``
+    :raises PathError: there is neither; the message lists what is there
+    """
+    return _find(name_or_path, 'config', 'a configuration', Path.is_file)
+
+
+def find_recording(name_or_path) -> Path:
+    """
+    Return a recording (a video file or a bag).
+
+    :param name_or_path: a path, or the name of one under the package's ``recordings``
+    :raises PathError: there is neither; the message lists what is there
+    """
+    return _find(name_or_path, 'recordings', 'a recording', lambda path: path.suffix not in ('', '.md'))
+
+
+def _find(name_or_path, folder: str, what: str, belongs) -> Path:
+    """Return ``name_or_path`` if it exists, else the entry of that name (its suffix may be left out)."""
+    path = Path(name_or_path).expanduser()
+    if str(name_or_path) and path.exists():
+        return path
+    home = share_directory() / folder
+    known = sorted(entry for entry in home.iterdir() if belongs(entry)) if home.is_dir() else []
+    for entry in known:
+        if str(name_or_path) in (entry.name, entry.stem):
+            return entry
+    names = ', '.join(entry.name for entry in known) or 'none'
+    raise PathError(f"expected {what} as a path or one of those shipped ({names}), found '{name_or_path}'")
