@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -180,45 +183,63 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
     :return: exit code: 0, what ``finish`` was given, or 2 if a parameter given at start-up is not allowed.
     """
     transport.prepare_process()
-    # rclpy's own handlers would shut the context down before a controller could send its zeros. The signals are blocked in
-    # every thread instead and one thread waits for them, which also works where a shell's `&` made SIGINT ignored.
-    signals = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    stopped = threading.Event()
+    # rclpy's own handlers would shut the context down before a controller could send its zeros.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node, watcher = None, None
+    executor = SingleThreadedExecutor()
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        executor.wake()
+
+    node = None
     try:
-        executor = SingleThreadedExecutor()
-
-        def watch():
-            signal.sigwait(signals)
-            stopped.set()
-            executor.wake()
-
-        watcher = threading.Thread(target=watch, name='signals', daemon=True)
-        watcher.start()
-        try:
-            node = make_node()
-        except JepaError as error:
-            print(f'{sys.argv[0].rsplit("/", 1)[-1]}: error: {error}', file=sys.stderr)
-            return 2
-        node.wake = executor.wake
-        executor.add_node(node)
-        if node.parameters['autostart'] and not node.bring_up() and node.must_start:
-            return 2
-        while not stopped.is_set() and node.exit_code is None:
-            executor.spin_once()
-        return node.exit_code or 0
-    finally:
-        if node is not None:
+        with _on_signal(stop):
             try:
-                node.stop()
+                node = make_node()
+                node.wake = executor.wake
+                executor.add_node(node)
+                if node.parameters['autostart'] and not node.bring_up() and node.must_start:
+                    return 2
+                while not stopped.is_set() and node.exit_code is None:
+                    executor.spin_once()
+                return node.exit_code or 0
+            except JepaError as error:
+                print(f'{os.path.basename(sys.argv[0])}: error: {error}', file=sys.stderr)
+                return 2
             finally:
-                node.wake = lambda: None
-                node.destroy_node()
+                if node is not None:
+                    node.stop()
+                    node.wake = lambda: None
+                    node.destroy_node()
+    finally:
         rclpy.try_shutdown()
-        if watcher is not None:
-            if not stopped.is_set():
-                signal.pthread_kill(watcher.ident, signal.SIGTERM)
-            watcher.join()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """
+    Call ``stop`` once SIGINT or SIGTERM comes, also while the main thread waits inside of rcl, where no Python handler can run:
+    the C handler writes the signal's number to a socket that a thread reads.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    wakeup = signal.set_wakeup_fd(writer.fileno())
+
+    def watch() -> None:
+        while number := reader.recv(1):
+            if number[0] in handlers:
+                stop()
+
+    watcher = threading.Thread(target=watch, name='signals', daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        writer.close()
+        watcher.join()
+        reader.close()

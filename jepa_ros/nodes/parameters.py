@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import ParameterException
+from rclpy.parameter import Parameter
 
 from jepa_ros.errors import JepaError
+
+
+_TYPES = {bool: Parameter.Type.BOOL, int: Parameter.Type.INTEGER, float: Parameter.Type.DOUBLE,
+          str: Parameter.Type.STRING, list: Parameter.Type.DOUBLE_ARRAY}
 
 
 class ParameterError(JepaError):
@@ -27,7 +30,7 @@ class ParameterSpec:
     :param help: what it does, in one sentence.
     :param unit: unit of the value, for example ``s`` or ``Hz``.
     :param minimum: smallest value allowed (of every element of a list); numbers and lists must give both limits.
-    :param maximum: largest value allowed.
+    :param maximum: largest value allowed, so that NaN and infinity never are.
     :param choices: the strings allowed; empty: any.
     :param read_only: True if it can be set at start-up only.
     :param live: False if a change takes effect at the next configure transition, not at once.
@@ -49,12 +52,13 @@ class ParameterSpec:
         if self.choices:
             constraints.append('one of: ' + ', '.join(self.choices))
         if isinstance(self.default, list):
-            constraints.append(f'{self._limits()} each; empty for the default')
+            constraints.append(f'each {self._limits()}; empty for the default')
         if not self.live and not self.read_only:
             constraints.append('a change takes effect at the next configure transition')
         descriptor = ParameterDescriptor(
             description=self.help + (f' [{self.unit}]' if self.unit else ''),
             additional_constraints='; '.join(constraints), read_only=self.read_only)
+        descriptor.type = _TYPES[type(self.default)].value
         # An empty list has no element type in ROS (YAML's [] arrives as bytes or bools), so a statically typed
         # float[] could never be set back to empty.
         descriptor.dynamic_typing = isinstance(self.default, list)
@@ -68,28 +72,41 @@ class ParameterSpec:
 
     def check(self, value):
         """
-        Check a value that already has passed its descriptor.
+        Check a value.
 
         :param value: the value as ROS hands it out.
-        :return: the value as the node uses it; a list becomes a tuple of floats.
+        :return: the value as the node uses it: an int given for a float becomes one, a list a tuple of floats.
         :raises ParameterError: it is not allowed; the message says what is and what was found.
         """
-        if self.choices and value not in self.choices:
-            raise ParameterError(f"parameter '{self.name}' must be one of {', '.join(self.choices)}, got '{value}'")
-        if isinstance(self.default, float) and not math.isfinite(value):
-            raise ParameterError(f"parameter '{self.name}' must be in {self._limits()}, got {value}")
-        if not isinstance(self.default, list):
-            return value
-        if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
-            raise ParameterError(f"parameter '{self.name}' must be a list of numbers, got {value!r}")
-        for item in value:
-            number = isinstance(item, (int, float)) and not isinstance(item, bool)
-            if not number or not self.minimum <= item <= self.maximum:
-                raise ParameterError(f"each of parameter '{self.name}' must be in {self._limits()}, got {item!r}")
-        return tuple(float(item) for item in value)
+        if isinstance(self.default, list):
+            # An empty list in a parameter file arrives as None.
+            items = () if value is None else value
+            if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+                raise self._error(value)
+            return tuple(self._number(item) for item in items)
+        if isinstance(self.default, float):
+            return self._number(value)
+        if type(value) is not type(self.default) or (self.choices and value not in self.choices):
+            raise self._error(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return int(self._number(value))
+        return value
+
+    def _number(self, value) -> float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not self.minimum <= value <= self.maximum:  # NaN is in no range
+            raise self._error(value)
+        return float(value)
+
+    def _error(self, value) -> ParameterError:
+        kind = {bool: 'true or false', str: 'a string'}.get(type(self.default))
+        wanted = 'one of ' + ', '.join(self.choices) if self.choices else kind or self._limits()
+        whole = 'a whole number ' if type(self.default) is int else ''
+        each = 'each value of ' if isinstance(self.default, list) else ''
+        return ParameterError(f"{each}parameter '{self.name}' must be {whole}{wanted}, got {value!r}")
 
     def _limits(self) -> str:
-        return f'{self.minimum:g}..{self.maximum:g}' + (f' {self.unit}' if self.unit else '')
+        return f'in {self.minimum:g}..{self.maximum:g}' + (f' {self.unit}' if self.unit else '')
 
 
 class ParameterTable:
@@ -108,12 +125,12 @@ class ParameterTable:
         self._check = check
         self._values = {}
         for spec in self._specs.values():
-            try:
-                parameter = node.declare_parameter(spec.name, spec.default, spec.descriptor())
-            except ParameterException as error:
-                # The second argument of rclpy's exception is the name, which its first one may leave out.
-                raise ParameterError(f"parameter '{spec.name}': {error.args[0]}") from error
-            self._values[spec.name] = spec.check(parameter.value)
+            # Declared without type and range at first, so that the message is ours and `rate: 1` will do for a float.
+            given = node.declare_parameter(spec.name, spec.default, ParameterDescriptor(dynamic_typing=True))
+            value = self._values[spec.name] = spec.check(given.value)
+            if isinstance(value, float):
+                node.set_parameters([Parameter(spec.name, value=value)])
+            node.set_descriptor(spec.name, spec.descriptor())
         node.add_on_set_parameters_callback(self._on_set)
 
     def __getitem__(self, name: str):
