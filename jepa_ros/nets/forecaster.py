@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The forecaster: from the latents of the last S slices to the latents at t + dt, for any dt in its trained range.
+
+A predictor whose mask tokens all lie in the future. Each horizon is asked for by N query tokens at time dt. The
+context attends to itself alone and each horizon's queries to the context and to themselves, with the same weights,
+so that the answer for one horizon does not depend on which others were asked for, and the context is computed once.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from jepa_ros.nets import rotary as rope
+from jepa_ros.nets.vit import NORM_EPS, Block, initialise
+
+
+class DtEmbedding(nn.Module):
+    """Seconds to features: sines at octaves of one cycle per four seconds up to 16 Hz, then two layers."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(14, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, dt):
+        """:param dt: float [...] in seconds; returns float [..., width]."""
+        octaves = 2.0 ** torch.arange(-2, 5, device=dt.device, dtype=dt.dtype)
+        angle = 2 * math.pi * dt[..., None] * octaves
+        return self.layers(torch.cat((angle.sin(), angle.cos()), -1))
+
+
+class Forecaster(nn.Module):
+    """
+    Δt-conditioned prediction of future latents.
+
+    The output is a learned share of the newest latent, per feature and horizon, plus what the transformer adds:
+    persistence shrunk towards the mean is where it starts, so all it learns is what moves.
+
+    :param encoder: the `EncoderConfig` whose latents it reads.
+    :param latent_dim: D.
+    """
+
+    def __init__(self, encoder, latent_dim, width=128, depth=4, heads=4):
+        super().__init__()
+        self.encoder, self.head_dim = encoder, width // heads
+        self.embed = nn.Linear(latent_dim, width)
+        self.query = nn.Linear(latent_dim, width)
+        self.dt = DtEmbedding(width)
+        self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.proj = nn.Linear(width, latent_dim)
+        self.share = nn.Linear(width, latent_dim)
+        initialise(self, self.blocks)
+
+    def forward(self, context, times, dt):
+        """
+        Predict.
+
+        :param context: float [B, S, N, D], latents of the last S slices, oldest first.
+        :param times: float [B, S], their times in seconds relative to the newest (so the last is 0).
+        :param dt: float [B, K], horizons in seconds after the newest slice.
+        :returns: float [B, K, N, D].
+        """
+        batch, slices, n, _ = context.shape
+        horizons, newest, step = dt.shape[1], context[:, -1], self.dt(dt)
+        ids = torch.arange(slices * n, device=context.device).expand(batch, -1)
+        table = rope.token_table(times / self.encoder.slice_period, ids, self.encoder.grid, self.head_dim)
+        query_ids = torch.arange(n, device=context.device).expand(batch * horizons, -1)
+        query_table = rope.token_table(dt.reshape(-1, 1) / self.encoder.slice_period, query_ids,
+                                       self.encoder.grid, self.head_dim)
+
+        x = self.embed(context.flatten(1, 2))
+        q = (self.query(newest)[:, None] + step[:, :, None]).flatten(0, 1)  # [B * K, N, width]
+        for block in self.blocks:
+            x, q = self._block(block, x, q, table, query_table, horizons)
+        q = self.norm(q).unflatten(0, (batch, horizons))
+        return self.proj(q) + torch.sigmoid(self.share(step))[:, :, None] * newest[:, None]
+
+    @staticmethod
+    def _block(block, x, q, table, query_table, horizons):
+        attn = block.attn
+        context_q, context_k, context_v = attn.project(block.norm1(x), table)
+        query_q, query_k, query_v = attn.project(block.norm1(q), query_table)
+        keys, values = (torch.cat((of_context.repeat_interleave(horizons, 0), of_query), 2)
+                        for of_context, of_query in ((context_k, query_k), (context_v, query_v)))
+        x = x + attn.attend(context_q, context_k, context_v)
+        q = q + attn.attend(query_q, keys, values)
+        return x + block.mlp(block.norm2(x)), q + block.mlp(block.norm2(q))

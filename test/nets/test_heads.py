@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictor, forecaster and readout: what each may depend on, and the readout's covariance."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
+
+from jepa_ros.nets.forecaster import Forecaster  # noqa: E402
+from jepa_ros.nets.predictor import Predictor  # noqa: E402
+from jepa_ros.nets.readout import MIN_STD, PointReadout  # noqa: E402
+from jepa_ros.nets.vit import EncoderConfig  # noqa: E402
+
+CONFIG = EncoderConfig(image_size=(32, 48), patch=16)
+DIM, N = 24, 6
+
+
+@pytest.fixture
+def forecaster():
+    torch.manual_seed(0)
+    return Forecaster(CONFIG, DIM, width=32, depth=2, heads=2).eval()
+
+
+@torch.no_grad()
+def test_one_horizon_does_not_depend_on_which_others_were_asked_for(forecaster):
+    context, times = torch.randn(2, 4, N, DIM), torch.tensor([[-0.3, -0.2, -0.1, 0.0]]).expand(2, -1)
+    dt = torch.tensor([[0.1, 0.25, 0.4]]).expand(2, -1)
+    together = forecaster(context, times, dt)
+    alone = torch.cat([forecaster(context, times, dt[:, k:k + 1]) for k in range(3)], 1)
+    assert together.shape == (2, 3, N, DIM)
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_forecast_is_continuous_in_dt_and_depends_on_every_context_slice(forecaster):
+    context, times = torch.randn(1, 4, N, DIM), torch.tensor([[-0.3, -0.2, -0.1, 0.0]])
+    near = forecaster(context, times, torch.tensor([[0.2, 0.2001, 0.5]]))[0]
+    assert (near[0] - near[1]).abs().max() < 0.05 * (near[0] - near[2]).abs().max()
+    for s in range(4):
+        changed = context.clone()
+        changed[:, s] += torch.randn(N, DIM)
+        assert (forecaster(changed, times, torch.tensor([[0.2]]))[0] - near[0]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_the_predictor_tells_target_positions_apart_and_ignores_their_order():
+    torch.manual_seed(0)
+    predictor = Predictor(CONFIG, DIM, width=24, depth=2, heads=2).eval()
+    context, context_ids = torch.randn(1, 3, DIM), torch.tensor([[0, 1, 6]])
+    times = torch.tensor([[0.0, 0.1]])
+    ahead = predictor(context, context_ids, torch.tensor([[3, 10]]), times)
+    swapped = predictor(context, context_ids, torch.tensor([[10, 3]]), times)
+    assert torch.allclose(ahead, swapped.flip(1), atol=1e-6)
+    assert (ahead[:, 0] - ahead[:, 1]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_the_readout_gives_the_moments_of_the_tokens_mixture():
+    """Against samples drawn from the votes themselves."""
+    torch.manual_seed(1)
+    readout = PointReadout(CONFIG, DIM, width=24, depth=1, heads=2).eval()
+    caught = {}
+    readout.vote.weight.data.normal_(0, 0.5)
+    readout.vote.register_forward_hook(lambda _m, _i, output: caught.update(votes=output.clone()))
+    point, covariance = readout(torch.randn(2, N, DIM), torch.tensor([0.1, 0.4]))
+    rng = np.random.default_rng(0)
+    for k in range(2):
+        vote = caught['votes'][k].double().numpy()
+        weight = np.exp(vote[:, 0]) / np.exp(vote[:, 0]).sum()
+        token = rng.choice(N, 200_000, p=weight)
+        centre = np.stack(((token % 3 + 0.5) / 3, (token // 3 + 0.5) / 2), 1) + vote[token, 1:3]
+        a, b, c = vote[token, 3:].T
+        noise = rng.normal(size=(3, len(token), 2))
+        sample = centre + np.stack((a * noise[0, :, 0], b * noise[0, :, 0] + c * noise[0, :, 1]), 1) \
+            + MIN_STD * noise[1]
+        assert np.allclose(sample.mean(0), point[k], atol=0.02)
+        assert np.allclose(np.cov(sample.T), covariance[k], atol=0.05 * float(covariance[k].abs().max()) + 1e-3)
+
+
+@torch.no_grad()
+def test_the_readouts_covariance_is_symmetric_and_positive_whatever_it_is_fed():
+    torch.manual_seed(2)
+    readout = PointReadout(CONFIG, DIM, width=24, depth=1, heads=2).eval()
+    for scale in (0.0, 1.0, 1e4):
+        _, covariance = readout(scale * torch.randn(3, N, DIM), torch.tensor([0.1, 0.2, 0.3]))
+        assert torch.equal(covariance, covariance.mT)
+        assert torch.linalg.eigvalsh(covariance.double()).min() > 0.5 * MIN_STD ** 2
