@@ -57,7 +57,8 @@ setup(
     name=PACKAGE,
     version='0.1.0',
     description='JEPA latents and predicted futures of a camera topic, on time, for ROS 2 controllers',
-    long_description=Path('README.md').read_text(encoding='utf-8'),
+    # colcon --symlink-install runs this file from a build folder that holds links to the packages and data files only
+    long_description=Path(__file__).resolve().with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     author='jepa_ros maintainers',
     author_email='maintainers@jepa-ros.example',

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Makes the virtual environment that a make target needs, with nothing but Python's standard library.
+
+Two kinds: with ROS wheels from PyPI (an extra names them), or, with ``--sourced``, on top of a sourced ROS installation,
+whose rclpy, NumPy and OpenCV are then used and left as they are. Running it again brings the environment up to date.
+"""
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+OLDEST, NEWEST_WITH_WHEELS = (3, 10), (3, 13)
+RENDERING = ['libegl1', 'libgl1-mesa-dri']
+
+# Run by the environment's Python: lists what pip still has to install on top of a ROS installation. OpenCV is left out
+# where a module cv2 is there: the system's has no pip metadata, and pip's would bring a NumPy that the installed
+# rclpy was not built for.
+REQUIREMENTS = """
+import importlib.metadata, importlib.util, sys
+from pip._vendor.packaging.requirements import Requirement
+extras = ['', *sys.argv[1:]]
+for line in importlib.metadata.requires('jepa_ros'):
+    wanted = Requirement(line)
+    if wanted.marker and not any(wanted.marker.evaluate({'extra': extra}) for extra in extras):
+        continue
+    if wanted.name.startswith('opencv') and importlib.util.find_spec('cv2'):
+        continue
+    wanted.marker = None
+    print(wanted)
+"""
+
+
+class EnvironmentFailure(Exception):
+    """What the machine lacks, in one sentence."""
+
+
+def main(arguments=None):
+    """Make the environment; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument('folder', type=Path, help='the virtual environment')
+    parser.add_argument('--extras', nargs='*', default=[], help='extras of setup.py')
+    parser.add_argument('--with', dest='others', nargs='*', default=[], help='further requirements')
+    parser.add_argument('--sourced', action='store_true', help='use the sourced ROS installation')
+    options = parser.parse_args(arguments)
+    try:
+        check_interpreter(options.sourced)
+        python = make_virtual_environment(options.folder, options.sourced)
+        install = install_on_ros if options.sourced else install_with_wheels
+        install(python, options.extras, options.others)
+        if 'sim' in options.extras:
+            provide_rendering(python)
+    except EnvironmentFailure as failure:
+        print(f'environment: error: {failure}', file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as failure:
+        print(f'environment: error: this command failed: {" ".join(map(str, failure.cmd))}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_interpreter(sourced):
+    """Refuse a Python that cannot work, naming one that can."""
+    version, name = sys.version_info[:2], f'{sys.executable} (Python {platform.python_version()})'
+    if version < OLDEST:
+        raise EnvironmentFailure(f'Python 3.10 or later is needed, found {name}: choose one with make PYTHON=...')
+    if sourced:
+        if subprocess.run([sys.executable, '-c', 'import rclpy'], stderr=subprocess.DEVNULL).returncode:
+            raise EnvironmentFailure(
+                f'ROS {os.environ.get("ROS_DISTRO", "")} is sourced but {name} cannot import its rclpy: choose the Python '
+                'it was built for with make PYTHON=/usr/bin/python3, or use a shell without ROS'
+            )
+    elif version > NEWEST_WITH_WHEELS or platform.machine() != 'x86_64' or sys.platform != 'linux':
+        raise EnvironmentFailure(
+            'the ROS wheels on PyPI need Python 3.10 to 3.13 on x86-64 Linux, found '
+            f'{name} on {platform.machine()} {sys.platform}: choose one with make PYTHON=..., or source a ROS installation'
+        )
+
+
+def make_virtual_environment(folder, system_packages):
+    """Make the environment unless it is there and whole; return its Python."""
+    python = folder / 'bin' / 'python'
+    probe = 'import pip, sys; sys.exit(sys.argv[1:] != [sys.prefix, "%d.%d" % sys.version_info[:2]])'
+    expected = [str(folder.resolve()), '%d.%d' % sys.version_info[:2]]
+    if python.exists() and not subprocess.run([python, '-c', probe, *expected], stderr=subprocess.DEVNULL).returncode:
+        return python
+    try:
+        import ensurepip  # noqa: F401  Debian and Ubuntu leave it out of python3
+    except ImportError:
+        package = 'python%d.%d-venv' % sys.version_info[:2]
+        if not install_system_packages([package]):
+            raise EnvironmentFailure(
+                f'{sys.executable} cannot make virtual environments: install {package} (apt install {package}), or '
+                'choose another Python with make PYTHON=...'
+            ) from None
+    print(f'environment: making {folder}', flush=True)
+    site = ['--system-site-packages'] if system_packages else []
+    subprocess.run([sys.executable, '-m', 'venv', '--clear', *site, folder], check=True)
+    return python
+
+
+def install_with_wheels(python, extras, others):
+    """Install the package, editable, with everything from pip."""
+    package = f'{REPOSITORY}[{",".join(extras)}]' if extras else str(REPOSITORY)
+    pip(python, '--constraint', REPOSITORY / 'constraints.txt', '--editable', package, *others)
+
+
+def install_on_ros(python, extras, others):
+    """Install the package, editable, on top of what the ROS installation and the system have."""
+    pip(python, '--no-deps', '--editable', REPOSITORY)
+    lines = subprocess.run([python, '-c', REQUIREMENTS, *extras], check=True, stdout=subprocess.PIPE, text=True).stdout
+    constraints = python.parent.parent / 'constraints.txt'
+    constraints.write_text((REPOSITORY / 'constraints.txt').read_text() + system_constraints(python))
+    pip(python, '--constraint', constraints, *lines.splitlines(), *others)
+
+
+def system_constraints(python):
+    """Hold NumPy at the version rclpy was built for, and pytest at one that launch_testing's plugin can load in."""
+    code = (
+        'import importlib.util, numpy; print(f"numpy=={numpy.__version__}"); '
+        'importlib.util.find_spec("launch_testing") and print("pytest<9")'
+    )
+    return subprocess.run([python, '-c', code], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def pip(python, *arguments):
+    """Run pip install quietly: what it says on standard error is shown."""
+    print(f'environment: pip install {" ".join(str(a) for a in arguments)}', flush=True)
+    command = [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    # editable installs of setup.cfg and pyproject.toml side by side need pip 21.3, that of Ubuntu 22.04 is 22.0
+    subprocess.run([*command, 'pip>=22'], check=True)
+    subprocess.run([*command, *arguments], check=True)
+
+
+def provide_rendering(python):
+    """Make MuJoCo able to render without a screen, or say what is missing."""
+    if can_render(python):
+        return
+    if not (install_system_packages(RENDERING) and can_render(python)):
+        print(
+            'environment: warning: the simulator cannot render, its tests are skipped: offscreen OpenGL is missing '
+            f'(Debian, Ubuntu: sudo apt install {" ".join(RENDERING)})', file=sys.stderr,
+        )
+
+
+def can_render(python):
+    """Tell whether MuJoCo can make an offscreen picture here."""
+    code = 'import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).close()'
+    environment = {'MUJOCO_GL': 'egl', **os.environ}
+    return subprocess.run([python, '-c', code], env=environment, capture_output=True).returncode == 0
+
+
+def install_system_packages(names):
+    """Install Debian packages if this user may do so without being asked; return whether it was done."""
+    if not shutil.which('apt-get'):
+        return False
+    if os.geteuid() == 0:
+        sudo = []
+    elif shutil.which('sudo') and subprocess.run(['sudo', '-n', 'true'], capture_output=True).returncode == 0:
+        sudo = ['sudo', '-n']
+    else:
+        return False
+    print(f'environment: installing {" ".join(names)}', flush=True)
+    apt = [*sudo, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-qq']
+    subprocess.run([*apt, 'update'], stdout=subprocess.DEVNULL)
+    command = [*apt, 'install', '--yes', '--no-install-recommends', *names]
+    return subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
