@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The figures of a run: what came in, what came out, how old it was, and whether the futures came true.
+
+A future is compared with what was seen at its time: the latents whose stamp lies nearest to ``header.stamp + horizon``,
+at most half a slice away. Its skill is 1 - error / error of persistence (the latents at ``header.stamp``, unchanged);
+below MIN_PAIRS comparisons it is absent rather than a matter of luck.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jepa_ros.clip import ClipWindow, Verdict, WindowRequest
+from jepa_ros.images import Geometry
+from jepa_ros.latents import Futures, Latents
+from jepa_ros.skill import SkillTable
+
+MIN_PAIRS = 5
+_NS = 1e9
+
+
+@dataclass
+class Matched:
+    """
+    A future whose time has come.
+
+    :param futures_ns: stamp of the futures (ns); `index`: which of their horizons.
+    :param now: float32 [N, D], the latents at that stamp.
+    :param predicted: float32 [N, D]; `observed`: float32 [N, D], seen at `observed_ns`.
+    """
+
+    futures_ns: int
+    index: int
+    horizon: float
+    now: np.ndarray = field(repr=False)
+    predicted: np.ndarray = field(repr=False)
+    observed: np.ndarray = field(repr=False)
+    observed_ns: int = 0
+
+
+class Matcher:
+    """
+    Waits for the time of each future and hands it out with what was seen then.
+
+    :param tolerance: how far from its time the latents may lie (s).
+    """
+
+    def __init__(self, tolerance: float):
+        self.tolerance = tolerance
+        self._latents: deque[Latents] = deque()
+        self._due: list[tuple[int, Futures, int]] = []  # (time in ns, futures, index of the horizon)
+
+    def latents(self, latents: Latents) -> list[Matched]:
+        """Take newly seen latents. :return: the futures that can be judged now."""
+        if self._latents and latents.stamp_ns <= self._latents[-1].stamp_ns:  # the clock was set back
+            self._latents.clear()
+            self._due.clear()
+        self._latents.append(latents)
+        matched = [self._match(*due) for due in self._due if due[0] <= latents.stamp_ns]
+        self._due = [due for due in self._due if due[0] > latents.stamp_ns]
+        oldest = min((futures.stamp_ns for _, futures, _ in self._due), default=latents.stamp_ns)
+        # Futures come a little after the latents they were made from: some latents are kept for those on the way.
+        while len(self._latents) > 8 and self._latents[0].stamp_ns < oldest:
+            self._latents.popleft()
+        return [match for match in matched if match]
+
+    def futures(self, futures: Futures) -> None:
+        """Take newly published futures."""
+        self._due += [(futures.stamp_ns + round(h * _NS), futures, k) for k, h in enumerate(futures.horizons)]
+
+    def end(self) -> list[Matched]:
+        """Return the futures that the last latents reach although nothing newer came."""
+        matched = [self._match(*due) for due in self._due]
+        self._due.clear()
+        return [match for match in matched if match]
+
+    def _match(self, due_ns: int, futures: Futures, index: int) -> Matched | None:
+        now = next((seen for seen in self._latents if seen.stamp_ns == futures.stamp_ns), None)
+        later = [seen for seen in self._latents if seen.stamp_ns > futures.stamp_ns]
+        if now is None or not later:
+            return None
+        then = min(later, key=lambda seen: abs(seen.stamp_ns - due_ns))
+        predicted = futures.tokens[index]
+        if abs(then.stamp_ns - due_ns) > _NS * self.tolerance or predicted.shape != then.tokens.shape:
+            return None
+        return Matched(futures.stamp_ns, index, float(futures.horizons[index]), now.tokens, predicted, then.tokens,
+                       then.stamp_ns)
+
+
+class Figures:
+    """
+    Counts, ages and skill of one run.
+
+    :param slice_period: time between two slices of latents (s).
+    """
+
+    def __init__(self, slice_period: float):
+        self.camera_stamps: list[int] = []
+        self.latents_count = self.futures_count = self.unreadable = 0
+        self.ages: list[tuple[int, float]] = []  # arrival (ns) and age then (s) of each of the futures
+        self.newest_future_ns: int | None = None
+        self.diagnostics: dict[str, dict] = {}
+        self.skill: SkillTable | None = None
+        self.target: tuple[float, ...] | None = None
+        self.twists = 0
+        self._matcher = Matcher(0.5 * slice_period)
+
+    def camera(self, stamp_ns: int) -> None:
+        """Count a frame that was delivered."""
+        self.camera_stamps.append(stamp_ns)
+
+    def latents(self, latents: Latents) -> None:
+        """Count latents and judge the futures whose time they are."""
+        self.latents_count += 1
+        self._judge(self._matcher.latents(latents))
+
+    def futures(self, futures: Futures, arrived_ns: int) -> None:
+        """Count futures. :param arrived_ns: when they came in, on the clock of the stamps."""
+        self.futures_count += 1
+        self.newest_future_ns = futures.stamp_ns
+        self.ages.append((arrived_ns, (arrived_ns - futures.stamp_ns) / _NS))
+        if self.skill is None:
+            # No mean of training is known here: the second baseline of SkillTable is not used.
+            self.skill = SkillTable(futures.horizons, np.zeros(1))
+        self._matcher.futures(futures)
+
+    def status(self, name: str, level: int, message: str, values: dict[str, str]) -> None:
+        """Keep the newest report of a node on /diagnostics."""
+        self.diagnostics[name] = {'level': level, 'message': message, 'values': values}
+
+    def end(self) -> None:
+        """Judge what is left once nothing more will come."""
+        self._judge(self._matcher.end())
+
+    def skills(self) -> list[dict]:
+        """Return for each horizon: horizon (s), pairs, error, persistence_error, and skill (None: too few pairs)."""
+        rows = {row['horizon']: row for row in (self.skill.rows() if self.skill else [])}
+        found = []
+        for horizon in self.skill.horizons if self.skill else []:
+            row = rows.get(horizon, {'count': 0, 'error': None, 'persistence_error': None, 'skill': None})
+            # Where nothing at all changed there is nothing to be skilful about.
+            judged = row['count'] >= MIN_PAIRS and row['persistence_error'] > 1e-12
+            found.append({'horizon': round(float(horizon), 6), 'pairs': row['count'], 'error': row['error'],
+                          'persistence_error': row['persistence_error'], 'skill': row['skill'] if judged else None})
+        return found
+
+    def age(self) -> dict[str, float] | None:
+        """Return percentiles of the age of the futures as they came in (s), or None if there were none."""
+        if not self.ages:
+            return None
+        ages = [age for _, age in self.ages]
+        return {name: round(float(np.percentile(ages, q)), 4) for name, q in (('p50', 50), ('p90', 90), ('p99', 99))}
+
+    def _judge(self, matched: list[Matched]) -> None:
+        for match in matched:
+            self.skill.add([[match.horizon]], match.predicted[None, None], match.now[None], match.observed[None, None])
+
+
+def longest_run(stamps_ns, request: WindowRequest) -> int:
+    """
+    Return how many slices the frames with these stamps make at most, without a break between them.
+
+    :param stamps_ns: header stamps of the frames that were delivered, in order of arrival.
+    :param request: what the encoder asks for; the frames are chosen by the same window that perception uses.
+    """
+    window, longest, run = ClipWindow(request), 0, 0
+    nothing, geometry = np.zeros((1, 1, 3), np.uint8), Geometry(1, 1, 0, 0, 1, 1)
+    for stamp in stamps_ns:
+        if window.offer(stamp) is not Verdict.TAKE:
+            continue
+        window.push(stamp, nothing, geometry)
+        if window.ready():
+            run = 1 if window.take(0).reset else run + 1
+            longest = max(longest, run)
+    return longest
