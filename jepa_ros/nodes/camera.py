@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subscription to a camera topic: finds out its type, watches what arrives, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from jepa_ros.nodes import transport
+from jepa_ros.nodes.diagnostics import Health, Rate
+from jepa_ros.nodes.messages import to_ns
+
+TYPES = {'raw': Image, 'compressed': CompressedImage}
+TYPE_NAMES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
+
+#: Best effort, so that a slow reader never holds a camera up; what is too much is dropped later, where it is counted.
+QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+SILENCE = 2.0  # s without an image after which something is wrong
+LOSS = 0.02  # share of lost frames above which something is wrong
+
+
+class Camera:
+    """
+    Subscribes to a topic, whenever it appears and whichever of the two types it has.
+
+    :param node: the lifecycle node to subscribe with.
+    :param topic: name of the topic; remapping applies.
+    :param image_transport: ``raw`` (sensor_msgs/Image), ``compressed`` (sensor_msgs/CompressedImage), or ``auto``: the ROS graph
+        is asked for the topic's type until there is a publisher.
+    :param on_image: called with each message from the executor's thread.
+    """
+
+    def __init__(self, node, topic: str, image_transport: str, on_image: Callable):
+        self._node = node
+        self._on_image = on_image
+        self._asked = image_transport
+        self.topic = node.resolve_topic_name(topic)
+        self.transport: str | None = None
+        self.rate = Rate()
+        self.loss = transport.FrameLoss()
+        self._subscription = None
+        self._heard = time.monotonic()
+        # The graph tells nobody of its changes in rclpy, so it is asked; on the steady clock, for simulated time may stand still.
+        self._search = None
+        if image_transport == 'auto':
+            self._search = node.create_timer(0.05, self._look, clock=node.steady)
+        else:
+            self._subscribe(image_transport)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._stop_searching()
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def check(self, health: Health) -> None:
+        """Say what is wrong with what arrives, and add the figures."""
+        self._look()
+        health.values.update({'image_topic': self.topic, 'image_transport': self.transport or 'unknown',
+                              'frames_in_hz': self.rate.hz(), 'lost_in_transport': self.loss.share()})
+        types = self._published_types()
+        silence = time.monotonic() - self._heard
+        if not types:
+            others = [f"'{name}'" for name, kinds in self._node.get_topic_names_and_types()
+                      if set(kinds) & set(TYPE_NAMES) and self._node.count_publishers(name)]
+            found = 'images are on ' + ', '.join(sorted(others)) if others else 'no topic has images'
+            health.warn(f"no publisher on '{self.topic}' ({found}): start the camera or set image_topic")
+        elif not types & set(TYPE_NAMES):
+            health.warn(f"expected sensor_msgs/msg/Image or CompressedImage on '{self.topic}', found "
+                        f"{', '.join(sorted(types))}: set image_topic")
+        elif self.transport not in {TYPE_NAMES.get(kind) for kind in types}:
+            health.warn(f"'{self.topic}' has type {', '.join(sorted(types))} but image_transport is '{self._asked}': "
+                        "set it to 'auto'")
+        elif silence > SILENCE:
+            health.warn(f"no image on '{self.topic}' for {silence:.0f} s although it has a publisher: check the "
+                        f'camera; if it sends large images, {transport.profile_hint()}')
+        elif self.loss.share() > LOSS:
+            health.warn(f"{self.loss.share():.0%} of the images on '{self.topic}' are lost on the way: "
+                        f'{transport.profile_hint()}')
+
+    def _look(self) -> None:
+        """Subscribe as soon as the type is known, and again if it changes."""
+        if self._asked != 'auto':
+            return
+        known = {TYPE_NAMES[kind] for kind in self._published_types() if kind in TYPE_NAMES}
+        if known and self.transport not in known:
+            self._stop_searching()
+            self._subscribe(min(known))
+
+    def _stop_searching(self) -> None:
+        if self._search is not None:
+            self._node.destroy_timer(self._search)
+            self._search = None
+
+    def _subscribe(self, kind: str) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self.transport = kind
+        self._subscription = self._node.create_subscription(TYPES[kind], self.topic, self._arrived, QOS)
+
+    def _arrived(self, message: Image | CompressedImage) -> None:
+        self._heard = time.monotonic()
+        self.rate.tick()
+        self.loss.arrived(to_ns(message.header.stamp))
+        self._on_image(message)
+
+    def _published_types(self) -> set[str]:
+        return {info.topic_type for info in self._node.get_publishers_info_by_topic(self.topic)}
