@@ -10,7 +10,7 @@ import numpy as np
 from jepa_ros.errors import JepaError
 
 
-class PathError(JepaError):
+class PredictionError(JepaError):
     """A predicted path is malformed, or was asked for an instant that it does not cover."""
 
 
@@ -43,7 +43,7 @@ class PredictedPath:
     :param horizons: float [K], in s, ascending.
     :param points: float [K, 2], 0..1 of the received image; a hidden or leaving point may lie outside.
     :param covariances: float [K, 2, 2], symmetric and positive semidefinite, in the same unit squared.
-    :raises PathError: a shape, an order or a value is not so.
+    :raises PredictionError: a shape, an order or a value is not so.
     """
 
     stamp_ns: int
@@ -58,16 +58,16 @@ class PredictedPath:
         for name, shape in (('horizons', (count,)), ('points', (count, 2)), ('covariances', (count, 2, 2))):
             value = getattr(self, name)
             if value.shape != shape:
-                raise PathError(f'the {name} of a path must have shape {shape}, got {value.shape}')
+                raise PredictionError(f'the {name} of a path must have shape {shape}, got {value.shape}')
             if not np.isfinite(value).all():
-                raise PathError(f'the {name} of a path must be finite')
+                raise PredictionError(f'the {name} of a path must be finite')
         if count < 2 or not (np.diff(self.horizons) > 0).all():
-            raise PathError(f'a path needs at least two ascending horizons, got {self.horizons.tolist()} s')
+            raise PredictionError(f'a path needs at least two ascending horizons, got {self.horizons.tolist()} s')
         asymmetry = np.abs(self.covariances - self.covariances.transpose(0, 2, 1)).max()
         smallest, largest = np.linalg.eigvalsh(self.covariances)[:, [0, -1]].T
         tolerance = 1e-5 * max(largest.max(), 1e-12)  # the readout computes in float32
         if asymmetry > tolerance or smallest.min() < -tolerance:
-            raise PathError('the covariances of a path must be symmetric and positive semidefinite')
+            raise PredictionError('the covariances of a path must be symmetric and positive semidefinite')
 
     def at(self, lead: float) -> PathPoint:
         """
@@ -78,11 +78,11 @@ class PredictedPath:
         interpolated too, so that it does not jump when the instant passes a horizon.
 
         :param lead: seconds after ``stamp_ns``.
-        :raises PathError: it is before the first or after the last horizon.
+        :raises PredictionError: it is before the first or after the last horizon.
         """
         first, last = self.horizons[0], self.horizons[-1]
         if not first <= lead <= last:
-            raise PathError(
+            raise PredictionError(
                 f'the instant to aim for is {lead:.3f} s after the newest frame, but the futures cover '
                 f'{first:g}..{last:g} s')
         right = min(int(np.searchsorted(self.horizons, lead, side='right')), len(self.horizons) - 1)

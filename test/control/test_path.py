@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jepa_ros.control.path import PathError, PredictedPath
+from jepa_ros.control.path import PredictionError, PredictedPath
 
 HORIZONS = np.array([0.1, 0.2, 0.4])
 
@@ -29,7 +29,7 @@ def test_between_horizons_is_interpolated():
 
 @pytest.mark.parametrize('lead', [-0.1, 0.0999, 0.4001, 5.0, np.nan])
 def test_outside_the_horizons_is_refused_never_extrapolated(lead):
-    with pytest.raises(PathError, match='cover 0.1..0.4 s'):
+    with pytest.raises(PredictionError, match='cover 0.1..0.4 s'):
         path().at(lead)
 
 
@@ -64,12 +64,12 @@ def test_deviation_is_that_of_the_worst_direction():
     ({'covariances': np.stack([[[1.0, 0.5], [0.1, 1.0]]] * 3)}, 'symmetric'),
 ])
 def test_malformed_paths_are_refused(change, message):
-    with pytest.raises(PathError, match=message):
+    with pytest.raises(PredictionError, match=message):
         path(**change)
 
 
 def test_one_horizon_is_not_a_path():
-    with pytest.raises(PathError, match='at least two'):
+    with pytest.raises(PredictionError, match='at least two'):
         path([[0, 0]], np.zeros((1, 2, 2)), HORIZONS[:1])
 
 
