@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings of the conveyor: a rosbag2 (MCAP) with camera and labels, or a video."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from jepa_ros.data.videos import import_av
+from jepa_ros.images import encode_jpeg
+from jepa_ros.sim.conveyor import ConveyorScene
+
+IMAGE_TOPIC = '/camera/image_raw/compressed'
+INFO_TOPIC = '/camera/camera_info'
+HANDLE_TOPIC = '/sim/handle'
+FRAME_ID = 'camera_optical_frame'
+JPEG_QUALITY = 90
+
+
+def record_bag(scene: ConveyorScene, frames: int, path: Path) -> Iterator[int]:
+    """Record a scene into a rosbag2 directory, which appears only when it is complete.
+
+    /camera/image_raw/compressed (JPEG), /camera/camera_info and, while the handle is in the picture, /sim/handle
+    (geometry_msgs/PointStamped: x, y in 0..1 of the image; z 1 visible, 0 hidden); all of a frame carry its stamp.
+
+    :param frames: how many.
+    :param path: must not exist.
+    :returns: an iterator that records one frame at each step and yields its number.
+    """
+    types = get_typestore(Stores.ROS2_HUMBLE)  # these types are the same in every later distribution
+    header_type, time_type = types.types['std_msgs/msg/Header'], types.types['builtin_interfaces/msg/Time']
+    image_type, point_type = types.types['sensor_msgs/msg/CompressedImage'], types.types['geometry_msgs/msg/Point']
+    handle_type = types.types['geometry_msgs/msg/PointStamped']
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'.unfinished-{path.name}')
+    shutil.rmtree(unfinished, ignore_errors=True)
+    writer = Writer(unfinished, version=8, storage_plugin=StoragePlugin.MCAP)
+    with writer:
+        image_to = writer.add_connection(IMAGE_TOPIC, image_type.__msgtype__, typestore=types)
+        info_to = writer.add_connection(INFO_TOPIC, 'sensor_msgs/msg/CameraInfo', typestore=types)
+        handle_to = writer.add_connection(HANDLE_TOPIC, handle_type.__msgtype__, typestore=types)
+        for number in range(frames):
+            if number:
+                scene.step()
+            stamp_ns = scene.stamp_ns
+            header = header_type(time_type(*divmod(stamp_ns, 10**9)), FRAME_ID)
+
+            def write(connection, message, stamp_ns=stamp_ns):
+                writer.write(connection, stamp_ns, types.serialize_cdr(message, connection.msgtype))
+
+            jpeg = np.frombuffer(encode_jpeg(scene.render(), JPEG_QUALITY), np.uint8)
+            write(image_to, image_type(header, 'jpeg', jpeg))
+            write(info_to, _camera_info(types, header, scene))
+            handle = scene.handle()
+            if handle:
+                write(handle_to, handle_type(header, point_type(*map(float, handle.xy), float(handle.visible))))
+            yield number
+    unfinished.rename(path)
+
+
+def _camera_info(types, header, scene: ConveyorScene):
+    height, width = scene.size
+    matrix = scene.camera_matrix()
+    region = types.types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
+    return types.types['sensor_msgs/msg/CameraInfo'](
+        header, height, width, 'plumb_bob', np.zeros(5), matrix.ravel(), np.eye(3).ravel(),
+        np.hstack([matrix, np.zeros((3, 1))]).ravel(), 0, 0, region)
+
+
+def record_video(scene: ConveyorScene, frames: int, path: Path, crf: int) -> Iterator[int]:
+    """Record a scene into a video (H.264, yuv420p), which appears only when it is complete.
+
+    :param crf: quality of x264, 0 (lossless) to 51.
+    :returns: an iterator that records one frame at each step and yields its number.
+    """
+    av = import_av()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'.unfinished-{path.name}')
+    rate = Fraction(scene.fps).limit_denominator(1001)
+    with av.open(str(unfinished), 'w') as container:
+        stream = container.add_stream('libx264', rate=rate)
+        stream.height, stream.width = scene.size
+        stream.pix_fmt = 'yuv420p'
+        stream.options = {'crf': str(crf), 'preset': 'slow'}
+        for number in range(frames):
+            if number:
+                scene.step()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(scene.render(), format='rgb24')))
+            yield number
+        container.mux(stream.encode())
+    unfinished.rename(path)
