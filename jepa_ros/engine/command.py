@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``jepa info``: what an engine bundle is, what it needs and how well it was measured."""
+
+import argparse
+import json
+
+from jepa_ros.engine.bundle import Bundle
+from jepa_ros.engine.manifest import Horizons, Manifest
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('bundle', nargs='?', default='conveyor_stream',
+                        help='directory of a bundle, or the name of one that is shipped (default: %(default)s)')
+    parser.add_argument('--json', action='store_true', help='print the manifest as JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the bundle and print its manifest."""
+    bundle = Bundle.load(args.bundle)
+    if args.json:
+        print(json.dumps(bundle.manifest.to_dict(), indent=2))
+        return 0
+    from rich.console import Console
+
+    console = Console()
+    for title, rows in sections(bundle):
+        console.print(_table(title, rows))
+    return 0
+
+
+def sections(bundle: Bundle) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return what is told about a bundle: titles, each with rows of a name and a text."""
+    manifest = bundle.manifest
+    found = [('What it is', _identity(bundle)), ('What it needs', _needs(manifest))]
+    for title, values in (('Measured', manifest.metrics), ('Parity with the checkpoint (max abs error)',
+                                                           manifest.parity), ('Training', manifest.training)):
+        if values:
+            found.append((title, list(_flat(values))))
+    found.append(('Files', [(name, f'{(bundle.path / name).stat().st_size / 1e6:.2f} MB, sha256 {digest[:12]}...')
+                            for name, digest in manifest.files.items()]))
+    return found
+
+
+def _identity(bundle: Bundle) -> list[tuple[str, str]]:
+    manifest = bundle.manifest
+    rows, columns = manifest.grid
+    identity = [('name', manifest.name), ('model', f'{bundle.model_id} ({bundle.model_id:08x})'),
+                ('path', str(bundle.path)), ('family', manifest.family), ('mode', manifest.mode),
+                ('latents', f'{rows}x{columns} tokens of {manifest.latent_dim}, output norm {manifest.output_norm}')]
+    if manifest.forecaster:
+        spec = manifest.forecaster
+        identity.append(('futures', f'{_describe(spec.horizons)}, from {spec.context} slices, {spec.dim} wide, in the '
+                                    f'space of {manifest.future_space}'))
+    else:
+        identity.append(('futures', 'none'))
+    readout = manifest.readout
+    identity.append(('readout', f'{readout.name} ({readout.quantity})' if readout else 'none'))
+    weights = manifest.weights
+    identity += [('precision', manifest.precision), ('weights', f'{weights.which}, {weights.source}'),
+                 ('licence', weights.licence)]
+    return identity
+
+
+def _needs(manifest: Manifest) -> list[tuple[str, str]]:
+    height, width = manifest.image_size
+    needs = [('images', f'{width}x{height} (resized by the node), one every {1000 * manifest.frame_period:g} ms'),
+             ('per step', f'{manifest.frames} frame(s), {manifest.tubelet} per slice')]
+    if manifest.stream:
+        needs.append(('cache', f'{manifest.stream.slices} slices, '
+                               f'{manifest.stream.slices * manifest.slice_period:g} s'))
+    if manifest.readout:
+        needs.append(('publish mode for the readout', manifest.readout.publish))
+    return needs
+
+
+def _describe(horizons: Horizons) -> str:
+    times = ', '.join(f'{t:g}' for t in horizons.default or horizons.values)
+    if horizons.values is not None:
+        return f'{times} s'
+    return f'any of {horizons.min:g}..{horizons.max:g} s (default {times})'
+
+
+def _flat(values: dict, prefix: str = ''):
+    """Yield nested mappings as rows of a dotted name and a text."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _table(title: str, rows: list[tuple[str, str]]):
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify='left', title_style='bold', show_header=False, box=None,
+                  padding=(0, 2, 0, 0))
+    table.add_column(style='cyan', no_wrap=True)
+    table.add_column(overflow='fold')
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
