@@ -86,6 +86,8 @@ setup(
         'onnxruntime>=1.16',
         'PyYAML>=5.4',
         'rosbags>=0.10.5,<0.12',
+        'lz4>=4',
+        'backports.zstd>=1; python_version < "3.14"',
         'rich>=12',
         'av>=11',
     ],

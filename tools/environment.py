@@ -85,7 +85,10 @@ def check_interpreter(sourced):
 def make_virtual_environment(folder, system_packages):
     """Make the environment unless it is there and whole; return its Python."""
     python = folder / 'bin' / 'python'
-    probe = 'import pip, sys; sys.exit(sys.argv[1:] != [sys.prefix, "%d.%d" % sys.version_info[:2]])'
+    probe = (
+        'import os, pip, sys; '
+        'sys.exit(sys.argv[1:] != [os.path.realpath(sys.prefix), "%d.%d" % sys.version_info[:2]])'
+    )
     expected = [str(folder.resolve()), '%d.%d' % sys.version_info[:2]]
     if python.exists() and not subprocess.run([python, '-c', probe, *expected], stderr=subprocess.DEVNULL).returncode:
         return python
