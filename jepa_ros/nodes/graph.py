@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which nodes make up the graph, with which names, parameters and remappings: read by the launch files and ``jepa demo``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jepa_ros.paths import find_config
+
+PACKAGE = 'jepa_ros'
+IMAGE_TOPIC = 'camera/image_raw'  # what a camera node named `camera` publishes, and perception's default
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """
+    One node of the graph.
+
+    :param executable: its name in the package, and that of its module in ``jepa_ros.nodes``.
+    :param name: name of the node.
+    :param namespace: '' for none.
+    :param parameters: those that are set over the files, by name; floats must be floats.
+    :param parameter_files: YAML files, the later over the earlier.
+    :param remappings: pairs of names, relative to the namespace.
+    :param log_level: debug, info, warn, error or fatal.
+    """
+
+    executable: str
+    name: str
+    namespace: str = ''
+    parameters: dict = field(default_factory=dict)
+    parameter_files: tuple[Path, ...] = ()
+    remappings: tuple[tuple[str, str], ...] = ()
+    log_level: str = 'info'
+
+    @property
+    def ros_arguments(self) -> list[str]:
+        """The log level, for this node's logger alone: that of the middleware would drown it."""
+        logger = '.'.join(part for part in (*self.namespace.split('/'), self.name) if part)
+        return ['--ros-args', '--log-level', f'{logger}:={self.log_level}']
+
+    def command(self) -> list[str]:
+        """:return: the command line that starts it with this Python, for where there is no ``ros2 launch``."""
+        command = [sys.executable, '-m', f'{PACKAGE}.nodes.{self.executable}', *self.ros_arguments]
+        command += ['-r', f'__node:={self.name}']
+        if self.namespace:
+            command += ['-r', f'__ns:=/{self.namespace.strip("/")}']
+        for path in self.parameter_files:
+            command += ['--params-file', str(path)]
+        for name, value in self.parameters.items():
+            command += ['-p', f'{name}:={json.dumps(value)}']  # JSON is YAML: '7' stays a string, 7.0 a float
+        for old, new in self.remappings:
+            command += ['-r', f'{old}:={new}']
+        return command
+
+
+def perception_graph(*, image_topic: str = '', image_transport: str = '', bundle: str = '', backend: str = '',
+                     namespace: str = '', use_sim_time: bool = False, log_level: str = 'info', params_file: str = '',
+                     controller: bool = True) -> list[NodeSpec]:
+    """
+    Perception of a camera, and its controller. What is empty is as the parameter files say.
+
+    :param image_topic: topic of the camera, relative to the namespace.
+    :param image_transport: auto, raw or compressed.
+    :param bundle: directory or shipped name of an engine bundle.
+    :param backend: what runs the graphs.
+    :param namespace: of all nodes.
+    :param use_sim_time: True to take the time from /clock.
+    :param log_level: of all nodes.
+    :param params_file: YAML file set over the package's own.
+    :param controller: False to leave the controller out.
+    """
+    def node(kind: str, remappings=(), **parameters) -> NodeSpec:
+        given = {name: value for name, value in parameters.items() if value != ''}
+        return NodeSpec(f'{kind}_node', kind, namespace, {**given, 'use_sim_time': use_sim_time},
+                        _parameter_files(kind, params_file), tuple(remappings), log_level)
+
+    nodes = [node('perception', image_topic=image_topic, image_transport=image_transport, bundle=bundle, backend=backend)]
+    if controller:
+        inputs = [(name, f'perception/{name}') for name in ('futures', 'latents')]
+        nodes.append(node('controller', inputs, bundle=bundle))
+    return nodes
+
+
+def replay_graph(path: str, *, topic: str = '', rate: float = 1.0, stamps: str = 'now', loop: bool = False,
+                 **perception) -> list[NodeSpec]:
+    """
+    A recording in the place of the camera, and what :func:`perception_graph` makes. The camera is the first node.
+
+    :param path: video, bag, or name of a shipped recording.
+    :param topic: camera topic in the bag; empty: the only one.
+    :param rate: factor on the recorded rate.
+    :param stamps: ``now``, or ``recorded``: then the whole graph runs on the /clock that the camera publishes.
+    :param loop: begin again at the end.
+    :param perception: arguments of :func:`perception_graph`.
+    """
+    if stamps == 'recorded':
+        perception['use_sim_time'] = True
+    image_topic = perception.get('image_topic') or IMAGE_TOPIC
+    parameters = {'path': str(path), 'topic': topic, 'rate': float(rate), 'stamps': stamps, 'loop': loop}
+    camera = NodeSpec('camera_replay_node', 'camera', perception.get('namespace', ''), parameters,
+                      _parameter_files('camera', perception.get('params_file', '')),
+                      (('~/image_raw', image_topic),), perception.get('log_level', 'info'))
+    return [camera, *perception_graph(**perception)]
+
+
+def _parameter_files(kind: str, extra: str) -> tuple[Path, ...]:
+    return (find_config(f'{kind}.yaml'), *([Path(extra)] if extra else []))
