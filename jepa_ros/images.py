@@ -271,7 +271,7 @@ def _decode_bgr(data, format: str) -> np.ndarray:
     if head[:2] == b'\xff\xd8':
         kind, complete = 'JPEG', _jpeg_is_complete(data)
     elif head == b'\x89PNG\r\n\x1a\n':
-        kind, complete = 'PNG', b'IEND' in bytes(data[-64:])
+        kind, complete = 'PNG', _png_is_complete(data)
     else:
         raise ImageError(f"expected a JPEG or PNG image, found {len(data)} bytes that begin with "
                          f"'{head.hex(' ')}' and format '{format}'")
@@ -303,4 +303,19 @@ def _jpeg_is_complete(data: memoryview) -> bool:
         at += 2 + length
         if marker == 0xffda:
             return bytes(data[at:]).rfind(b'\xff\xd9') >= 0
+    return False
+
+
+def _png_is_complete(data: memoryview) -> bool:
+    """
+    Tell whether the chunks of a PNG follow each other up to its end chunk.
+
+    OpenCV believes a damaged chunk length and allocates up to 4 GB for it, which takes seconds.
+    """
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from('>I4s', data, at)
+        at += 12 + length
+        if kind == b'IEND':
+            return at <= len(data)
     return False
