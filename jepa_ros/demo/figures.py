@@ -21,23 +21,34 @@ MIN_PAIRS = 5
 _NS = 1e9
 
 
-@dataclass
+@dataclass(frozen=True)
 class Matched:
     """
     A future whose time has come.
 
-    :param futures_ns: stamp of the futures (ns); `index`: which of their horizons.
-    :param now: float32 [N, D], the latents at that stamp.
-    :param predicted: float32 [N, D]; `observed`: float32 [N, D], seen at `observed_ns`.
+    :param futures: what was published; `index`: which of its horizons.
+    :param now: the latents at the futures' stamp; `then`: those seen at their time.
     """
 
-    futures_ns: int
+    futures: Futures = field(repr=False)
     index: int
-    horizon: float
-    now: np.ndarray = field(repr=False)
-    predicted: np.ndarray = field(repr=False)
-    observed: np.ndarray = field(repr=False)
-    observed_ns: int = 0
+    now: Latents = field(repr=False)
+    then: Latents = field(repr=False)
+
+    @property
+    def horizon(self) -> float:
+        """How far ahead it looked (s)."""
+        return float(self.futures.horizons[self.index])
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The predicted tokens, float32 [N, D]."""
+        return self.futures.tokens[self.index]
+
+    @property
+    def change(self) -> float:
+        """Mean squared difference of what was seen then from what was seen at first: the error of persistence."""
+        return float(np.mean((self.then.tokens - self.now.tokens) ** 2))
 
 
 class Matcher:
@@ -82,11 +93,9 @@ class Matcher:
         if now is None or not later:
             return None
         then = min(later, key=lambda seen: abs(seen.stamp_ns - due_ns))
-        predicted = futures.tokens[index]
-        if abs(then.stamp_ns - due_ns) > _NS * self.tolerance or predicted.shape != then.tokens.shape:
+        if abs(then.stamp_ns - due_ns) > _NS * self.tolerance or futures.tokens.shape[1:] != then.tokens.shape:
             return None
-        return Matched(futures.stamp_ns, index, float(futures.horizons[index]), now.tokens, predicted, then.tokens,
-                       then.stamp_ns)
+        return Matched(futures, index, now, then)
 
 
 class Figures:
@@ -155,7 +164,8 @@ class Figures:
 
     def _judge(self, matched: list[Matched]) -> None:
         for match in matched:
-            self.skill.add([[match.horizon]], match.predicted[None, None], match.now[None], match.observed[None, None])
+            self.skill.add([[match.horizon]], match.predicted[None, None], match.now.tokens[None],
+                           match.then.tokens[None, None])
 
 
 def longest_run(stamps_ns, request: WindowRequest) -> int:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which machine a figure was measured on, and when."""
+
+import os
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+
+def describe() -> dict[str, str | int]:
+    """Return processor, cores that may be used, system, Python, rclpy and the date: what a figure is worth nothing without."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return {'processor': _processor(), 'cores': cores, 'system': f'{platform.system()} {platform.machine()}',
+            'python': platform.python_version(), 'ros': _ros(),
+            'date': datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')}
+
+
+def sentence(host: dict) -> str:
+    """Return the description of a host in one line."""
+    return (f"{host['processor']}, {host['cores']} cores, {host['system']}, Python {host['python']}, {host['ros']}, "
+            f"{host['date']}")
+
+
+def _processor() -> str:
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            names = [line.partition(':')[2].strip() for line in file if line.startswith('model name')]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or 'unknown processor'
+
+
+def _ros() -> str:
+    distro = os.environ.get('ROS_DISTRO')
+    if distro:
+        return f'ROS 2 {distro}'
+    for package in ('ros-rclpy', 'rclpy'):
+        try:
+            return f'rclpy {version(package)}'
+        except PackageNotFoundError:
+            continue
+    return 'no ROS'

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listens to everything that is published, writes it into a bag as it came, and keeps the figures."""
+
+import importlib
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import PointCloud2
+from std_srvs.srv import SetBool
+
+from jepa_ros.clouds import CloudError
+from jepa_ros.demo.figures import Figures
+from jepa_ros.demo.recorder import BagRecorder
+from jepa_ros.nodes.messages import read_futures, read_latents
+from jepa_ros.nodes.transport import prepare_process
+
+LOOK = 0.05  # s between two looks at the ROS graph, which tells nobody of its changes
+
+
+@dataclass(frozen=True)
+class Names:
+    """Full names of what the demo needs to know of the graph."""
+
+    camera: str = '/camera/image_raw'
+    latents: str = '/perception/latents'
+    futures: str = '/perception/futures'
+    perception: str = '/perception'
+    controller: str = '/controller'
+    twist: str = '/controller/twist'
+
+
+class Monitor:
+    """
+    A node of its own that subscribes to every topic as soon as it appears, all but pictures that are drawn only for
+    those who listen (``view``). Messages are kept as bytes; only clouds and diagnostics are looked into.
+
+    :param recorder: takes every message.
+    :param figures: takes what concerns it; read it within ``lock``.
+    :param names: of the graph.
+    :param camera_type: type of the camera's messages, such as 'sensor_msgs/msg/Image': subscribed to at once, so that the
+        first frame is not missed.
+    """
+
+    def __init__(self, recorder: BagRecorder, figures: Figures, names: Names, camera_type: str):
+        self._recorder, self._figures, self._names = recorder, figures, names
+        self.lock = threading.Condition()
+        self.reports = 0  # of perception, so that a new one can be awaited
+        self.left_out: set[str] = set()
+        prepare_process()
+        # Ctrl-C is the demo's to handle: it still wants to hear the last messages.
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node('jepa_demo', enable_rosout=False, start_parameter_services=False)
+        self._subscribe(names.camera, camera_type)
+        self._node.create_timer(LOOK, self._look)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name='monitor', daemon=True)
+        self._stopping = False
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._stopping = True
+        self._executor.wake()
+        self._thread.join()
+        self._node.destroy_node()
+        rclpy.try_shutdown()
+
+    def wait_for(self, holds: Callable[[], bool], timeout: float) -> bool:
+        """
+        Wait until something that messages change holds.
+
+        :param holds: asked within the lock after every message.
+        :return: whether it holds.
+        """
+        with self.lock:
+            return self.lock.wait_for(holds, timeout)
+
+    def subscribed(self, node: str) -> bool:
+        """Whether a node (its full name) listens to the camera's topic."""
+        endpoints = self._node.get_subscriptions_info_by_topic(self._names.camera)
+        return any(_full_name(endpoint) == node for endpoint in endpoints)
+
+    def enable_controller(self) -> None:
+        """Ask the controller to follow; it starts disabled."""
+        client = self._node.create_client(SetBool, f'{self._names.controller}/enable')
+        if client.wait_for_service(timeout_sec=5.0):
+            client.call_async(SetBool.Request(data=True))
+
+    def _spin(self) -> None:
+        while not self._stopping:
+            self._executor.spin_once(timeout_sec=1.0)
+
+    def _look(self) -> None:
+        for topic, types in self._node.get_topic_names_and_types():
+            known = topic in self._recorder.counts or topic in self.left_out
+            if not known and topic != '/parameter_events' and not topic.endswith('/view'):
+                if any(_full_name(info) != '/jepa_demo' for info in self._node.get_publishers_info_by_topic(topic)):
+                    self._subscribe(topic, types[0])
+        with self.lock:
+            self.lock.notify_all()
+
+    def _subscribe(self, topic: str, msgtype: str) -> None:
+        package, _, name = msgtype.split('/')
+        latched = any(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+                      for info in self._node.get_publishers_info_by_topic(topic))
+        try:
+            kind = getattr(importlib.import_module(f'{package}.msg'), name)
+        except (ImportError, AttributeError):
+            kind = None
+        if kind is None or not self._recorder.add(topic, msgtype, latched):
+            self.left_out.add(topic)
+            return
+        # Best effort matches every publisher and holds none of them up; what was latched comes by reliable means only.
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+        if latched:
+            qos.reliability, qos.durability = ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL
+        handle = self._handler(topic)
+
+        def arrived(cdr: bytes, info: dict) -> None:
+            self._recorder.write(topic, info['received_timestamp'], cdr)
+            with self.lock:
+                handle(cdr, info['received_timestamp'])
+                self.lock.notify_all()
+
+        self._node.create_subscription(kind, topic, arrived, qos, raw=True)
+
+    def _handler(self, topic: str) -> Callable[[bytes, int], None]:
+        """Return what is done with the messages of a topic beside recording them."""
+        return {self._names.camera: self._on_camera, self._names.latents: self._on_latents,
+                self._names.futures: self._on_futures, '/diagnostics': self._on_diagnostics,
+                self._names.twist: self._on_twist}.get(topic, lambda cdr, arrived_ns: None)
+
+    def _on_camera(self, cdr: bytes, arrived_ns: int) -> None:
+        self._figures.camera(header_stamp(cdr))
+
+    def _on_latents(self, cdr: bytes, arrived_ns: int) -> None:
+        self._cloud(cdr, lambda message: self._figures.latents(read_latents(message)))
+
+    def _on_futures(self, cdr: bytes, arrived_ns: int) -> None:
+        self._cloud(cdr, lambda message: self._figures.futures(read_futures(message), arrived_ns))
+
+    def _cloud(self, cdr: bytes, take: Callable[[PointCloud2], None]) -> None:
+        try:
+            take(deserialize_message(cdr, PointCloud2))
+        except CloudError:
+            self._figures.unreadable += 1
+
+    def _on_twist(self, cdr: bytes, arrived_ns: int) -> None:
+        self._figures.twists += 1
+
+    def _on_diagnostics(self, cdr: bytes, arrived_ns: int) -> None:
+        for status in deserialize_message(cdr, DiagnosticArray).status:
+            name = '/' + status.name
+            self.reports += name == self._names.perception
+            self._figures.status(name, status.level[0], status.message, {v.key: v.value for v in status.values})
+
+
+def header_stamp(cdr: bytes) -> int:
+    """Return the stamp (ns) of a serialised message that begins with a std_msgs/Header."""
+    seconds, nanoseconds = struct.unpack_from('<iI' if cdr[1] else '>iI', cdr, 4)
+    return seconds * 10**9 + nanoseconds
+
+
+def _full_name(endpoint) -> str:
+    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
