@@ -7,6 +7,7 @@ Two kinds: with ROS wheels from PyPI (an extra names them), or, with ``--sourced
 whose rclpy, NumPy and OpenCV are then used and left as they are. Running it again brings the environment up to date.
 """
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -18,21 +19,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 OLDEST, NEWEST_WITH_WHEELS = (3, 10), (3, 13)
 RENDERING = ['libegl1', 'libgl1-mesa-dri']
 
-# Run by the environment's Python: lists what pip still has to install on top of a ROS installation. OpenCV is left out
-# where a module cv2 is there: the system's has no pip metadata, and pip's would bring a NumPy that the installed
-# rclpy was not built for.
-REQUIREMENTS = """
-import importlib.metadata, importlib.util, sys
-from pip._vendor.packaging.requirements import Requirement
-extras = ['', *sys.argv[1:]]
-for line in importlib.metadata.requires('jepa_ros'):
-    wanted = Requirement(line)
-    if wanted.marker and not any(wanted.marker.evaluate({'extra': extra}) for extra in extras):
-        continue
-    if wanted.name.startswith('opencv') and importlib.util.find_spec('cv2'):
-        continue
-    wanted.marker = None
-    print(wanted)
+# Run by the environment's Python: what the ROS installation and the system have that pip must leave as it is. Its
+# messages and cv_bridge are built for one NumPy; launch_testing's plugin does not load in pytest 9.
+INSTALLED = """
+import importlib.util, json, numpy
+versions = {'numpy': numpy.__version__}
+if importlib.util.find_spec('cv2'):
+    import cv2
+    versions['opencv-python-headless'] = cv2.__version__
+print(json.dumps([versions, bool(importlib.util.find_spec('launch_testing'))]))
 """
 
 
@@ -51,8 +46,7 @@ def main(arguments=None):
     try:
         check_interpreter(options.sourced)
         python = make_virtual_environment(options.folder, options.sourced)
-        install = install_on_ros if options.sourced else install_with_wheels
-        install(python, options.extras, options.others)
+        install(python, options.extras, options.others, options.sourced)
         if 'sim' in options.extras:
             provide_rendering(python)
     except EnvironmentFailure as failure:
@@ -107,28 +101,40 @@ def make_virtual_environment(folder, system_packages):
     return python
 
 
-def install_with_wheels(python, extras, others):
-    """Install the package, editable, with everything from pip."""
+def install(python, extras, others, sourced):
+    """Install the package, editable, with what it needs."""
+    constraints = REPOSITORY / 'constraints.txt'
+    if sourced:
+        constraints = leave_installed(python, constraints)
     package = f'{REPOSITORY}[{",".join(extras)}]' if extras else str(REPOSITORY)
-    pip(python, '--constraint', REPOSITORY / 'constraints.txt', '--editable', package, *others)
+    pip(python, '--constraint', constraints, '--editable', package, *others)
 
 
-def install_on_ros(python, extras, others):
-    """Install the package, editable, on top of what the ROS installation and the system have."""
-    pip(python, '--no-deps', '--editable', REPOSITORY)
-    lines = subprocess.run([python, '-c', REQUIREMENTS, *extras], check=True, stdout=subprocess.PIPE, text=True).stdout
-    constraints = python.parent.parent / 'constraints.txt'
-    constraints.write_text((REPOSITORY / 'constraints.txt').read_text() + system_constraints(python))
-    pip(python, '--constraint', constraints, *lines.splitlines(), *others)
+def leave_installed(python, constraints):
+    """
+    Make pip build on what a ROS installation has.
+
+    :param python: the environment's Python.
+    :param constraints: the project's constraints file.
+    :return: a constraints file that holds the installed versions too.
+    """
+    output = subprocess.run([python, '-c', INSTALLED], check=True, stdout=subprocess.PIPE, text=True).stdout
+    versions, launch_testing = json.loads(output)
+    if 'opencv-python-headless' in versions:
+        record(python, 'opencv-python-headless', versions.pop('opencv-python-headless'))
+    lines = [f'{name}=={version}' for name, version in versions.items()] + ['pytest<9'] * launch_testing
+    extended = python.parent.parent / 'constraints.txt'
+    extended.write_text('\n'.join([constraints.read_text(), *lines, '']))
+    return extended
 
 
-def system_constraints(python):
-    """Hold NumPy at the version rclpy was built for, and pytest at one that launch_testing's plugin can load in."""
-    code = (
-        'import importlib.util, numpy; print(f"numpy=={numpy.__version__}"); '
-        'importlib.util.find_spec("launch_testing") and print("pytest<9")'
-    )
-    return subprocess.run([python, '-c', code], check=True, stdout=subprocess.PIPE, text=True).stdout
+def record(python, name, version):
+    """Tell pip of a module that the system has without metadata, as Debian's OpenCV."""
+    code = 'import sysconfig; print(sysconfig.get_path("purelib"))'
+    site = subprocess.run([python, '-c', code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    folder = Path(site) / f'{name.replace("-", "_")}-{version}.dist-info'
+    folder.mkdir(exist_ok=True)
+    (folder / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
 
 
 def pip(python, *arguments):

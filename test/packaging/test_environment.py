@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What make's helper does on machines that lack something: it provides it where it may, else says it in a sentence."""
-import re
 import runpy
 import subprocess
 import sys
@@ -9,8 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-TOOL = REPOSITORY / 'tools' / 'environment.py'
+TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'environment.py'
 
 
 @pytest.fixture
@@ -110,11 +108,14 @@ def test_an_environment_is_made_once_and_again_when_broken(tool, tmp_path):
     assert subprocess.run([python, '-c', 'import pip']).returncode == 0
 
 
-def test_requirements_on_ros_leave_opencv_to_the_system(tool):
-    """pip's OpenCV would bring a NumPy that the installed rclpy was not built for."""
-    done = subprocess.run([sys.executable, '-c', tool.REQUIREMENTS, 'sim'], text=True, capture_output=True)
-    if 'PackageNotFoundError' in done.stderr:
-        pytest.skip('jepa_ros is not installed in this environment')
-    names = {re.match(r'[\w.-]+', line)[0] for line in done.stdout.splitlines()}
-    assert {'mujoco', 'onnxruntime', 'numpy'} <= names
-    assert not {name for name in names if name.startswith(('opencv', 'torch', 'ros-'))}
+def test_what_a_ros_installation_has_is_left_as_it_is(tool, tmp_path):
+    """pip's OpenCV would bring a NumPy that the installed messages and cv_bridge were not built for."""
+    python = tool.make_virtual_environment(tmp_path / 'venv', system_packages=True)
+    site = next((tmp_path / 'venv').glob('lib/python*/site-packages'))
+    (site / 'numpy.py').write_text('__version__ = "1.26.4"')
+    (site / 'cv2.py').write_text('__version__ = "4.9.0"')
+    (site / 'launch_testing.py').touch()
+    constraints = tool.leave_installed(python, tool.REPOSITORY / 'constraints.txt').read_text().splitlines()
+    assert {'torch==2.13.0', 'numpy==1.26.4', 'pytest<9'} <= set(constraints)
+    found = subprocess.run([python, '-m', 'pip', 'show', 'opencv-python-headless'], capture_output=True, text=True)
+    assert 'Version: 4.9.0' in found.stdout
