@@ -40,12 +40,24 @@ class Damage(Exception):
     """Raised at the place where a file cannot be read further."""
 
 
+def _at_most(stream: BinaryIO, size: int) -> bytes:
+    """Read up to `size` bytes; a damaged size may be larger than any memory."""
+    here = stream.tell()
+    left = stream.seek(0, 2) - here
+    stream.seek(here)
+    return stream.read(min(size, left))
+
+
 def _exactly(stream: BinaryIO, size: int) -> bytes:
     """Read `size` bytes or raise Damage."""
-    data = stream.read(size)
+    data = _at_most(stream, size)
     if len(data) != size:
-        raise Damage(f'ends {size - len(data)} bytes short of a whole record')
+        raise _cut_off(size - len(data))
     return data
+
+
+def _cut_off(missing: int) -> Damage:
+    return Damage(f'ends {missing} bytes short of a whole record')
 
 
 def scan_mcap(path: Path) -> Iterator[SalvagedMessage]:
@@ -65,7 +77,11 @@ def scan_mcap(path: Path) -> Iterator[SalvagedMessage]:
             if stream is file and opcode == MCAP_MAGIC[:1]:
                 return
             (size,) = struct.unpack('<Q', _exactly(stream, 8))
-            body = BytesIO(_exactly(stream, size))
+            data = _at_most(stream, size)
+            missing = size - len(data)
+            if missing and opcode != b'\x06':  # of a chunk, what is there may hold whole messages
+                raise _cut_off(missing)
+            body = BytesIO(data)
             if opcode == b'\x03':
                 (key,) = struct.unpack('<H', _exactly(body, 2))
                 name, _encoding, definition = text(body), text(body), text(body)
@@ -80,8 +96,10 @@ def scan_mcap(path: Path) -> Iterator[SalvagedMessage]:
             elif opcode == b'\x06':
                 body.seek(28)
                 compression = text(body)
-                data = _exactly(body, struct.unpack('<Q', _exactly(body, 8))[0])
-                yield from records(BytesIO(_decompress(data, compression)))
+                body.seek(8, 1)
+                yield from records(BytesIO(_decompress(body.read(), compression)))
+                if missing:
+                    raise _cut_off(missing)
             elif opcode in (b'\x02', b'\x0f'):  # footer, end of data: only the index follows
                 return
 
@@ -115,8 +133,12 @@ def scan_rosbag1(path: Path) -> Iterator[SalvagedMessage]:
         while start := stream.read(4):
             (size,) = struct.unpack('<I', start.ljust(4, b'\0'))
             fields = header(_exactly(stream, size))
-            data = _exactly(stream, struct.unpack('<I', _exactly(stream, 4))[0])
+            (size,) = struct.unpack('<I', _exactly(stream, 4))
+            data = _at_most(stream, size)
+            missing = size - len(data)
             op = fields.get(b'op')
+            if missing and op != b'\x05':
+                raise _cut_off(missing)
             if op == b'\x07':
                 about = header(data)
                 name = about[b'type'].decode()
@@ -130,6 +152,8 @@ def scan_rosbag1(path: Path) -> Iterator[SalvagedMessage]:
                     yield SalvagedMessage(*connections[key], seconds * 10**9 + nanoseconds, data)
             elif op == b'\x05':
                 yield from records(BytesIO(_decompress(data, fields[b'compression'].decode())))
+                if missing:
+                    raise _cut_off(missing)
 
     with path.open('rb') as file:
         if file.readline() != ROSBAG1_MAGIC:
@@ -141,16 +165,16 @@ def scan_rosbag1(path: Path) -> Iterator[SalvagedMessage]:
 
 
 def _decompress(data: bytes, compression: str) -> bytes:
-    """:raises Damage: when the data is corrupt or the compression unknown."""
+    """Decompress a chunk, or as much as there is of one that is cut off.
+
+    :raises Damage: when the data is corrupt or the compression unknown.
+    """
+    if compression in ('', 'none'):
+        return data
+    decompressors = {'lz4': lz4.frame.LZ4FrameDecompressor, 'zstd': zstd.ZstdDecompressor, 'bz2': bz2.BZ2Decompressor}
+    if compression not in decompressors:
+        raise Damage(f'holds a chunk compressed with {compression!r}; known are {", ".join(decompressors)}')
     try:
-        if compression in ('', 'none'):
-            return data
-        if compression == 'lz4':
-            return lz4.frame.decompress(data)
-        if compression == 'zstd':
-            return zstd.decompress(data)
-        if compression == 'bz2':
-            return bz2.decompress(data)
+        return decompressors[compression]().decompress(data)
     except (RuntimeError, ValueError, OSError, EOFError, zstd.ZstdError) as error:
         raise Damage(f'holds a chunk that does not decompress: {error}') from error
-    raise Damage(f'holds a chunk compressed with {compression!r}; known are lz4, zstd and bz2')

@@ -48,7 +48,7 @@ class Video:
     def _open(self):
         av = import_av()
         try:
-            container = av.open(str(self.path))
+            container = av.open(str(self.path), metadata_errors='replace')
         except (av.FFmpegError, OSError) as error:
             raise RecordingError(f'{self.path}: expected a video, found {error.strerror or error}') from error
         if not container.streams.video:
@@ -85,7 +85,7 @@ class Video:
                     yield round((seconds - origin) * 10**9), _rgb(frame)
         if undecodable:
             self.warnings.append(f'{self.path} is damaged: {undecodable} of its packets do not decode; {count} frames do')
-        elif count < 0.95 * self.count:
+        elif count < max(1, 0.95 * self.count):
             self.warnings.append(f'{self.path} is cut off: {count} of {self.count} frames are there')
 
 
