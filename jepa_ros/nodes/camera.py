@@ -13,6 +13,11 @@ from jepa_ros.nodes import transport
 from jepa_ros.nodes.diagnostics import Health, Rate
 from jepa_ros.nodes.messages import to_ns
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
 TYPES = {'raw': Image, 'compressed': CompressedImage}
 TYPE_NAMES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
 
@@ -44,6 +49,8 @@ class Camera:
         self.loss = transport.FrameLoss()
         self._subscription = None
         self._heard = time.monotonic()
+        self._arrivals, self._lost = 0, 0
+        self._checked = (0, 0)
         # The graph tells nobody of its changes in rclpy, so it is asked; on the steady clock, for simulated time may stand still.
         self._search = None
         if image_transport == 'auto':
@@ -61,8 +68,9 @@ class Camera:
     def check(self, health: Health) -> None:
         """Say what is wrong with what arrives, and add the figures."""
         self._look()
+        lost = self._lost_share()
         health.values.update({'image_topic': self.topic, 'image_transport': self.transport or 'unknown',
-                              'frames_in_hz': self.rate.hz(), 'lost_in_transport': self.loss.share()})
+                              'frames_in_hz': self.rate.hz(), 'lost_in_transport': lost})
         types = self._published_types()
         silence = time.monotonic() - self._heard
         if not types:
@@ -76,12 +84,10 @@ class Camera:
         elif self.transport not in {TYPE_NAMES.get(kind) for kind in types}:
             health.warn(f"'{self.topic}' has type {', '.join(sorted(types))} but image_transport is '{self._asked}': "
                         "set it to 'auto'")
+        elif lost > LOSS:
+            health.warn(f"{lost:.0%} of the images on '{self.topic}' are lost on the way: {transport.profile_hint()}")
         elif silence > SILENCE:
-            health.warn(f"no image on '{self.topic}' for {silence:.0f} s although it has a publisher: check the "
-                        f'camera; if it sends large images, {transport.profile_hint()}')
-        elif self.loss.share() > LOSS:
-            health.warn(f"{self.loss.share():.0%} of the images on '{self.topic}' are lost on the way: "
-                        f'{transport.profile_hint()}')
+            health.warn(f"no image on '{self.topic}' for {silence:.0f} s although it has a publisher: check the camera")
 
     def _look(self) -> None:
         """Subscribe as soon as the type is known, and again if it changes."""
@@ -101,13 +107,31 @@ class Camera:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
         self.transport = kind
-        self._subscription = self._node.create_subscription(TYPES[kind], self.topic, self._arrived, QOS)
+        try:
+            self._subscription = self._node.create_subscription(
+                TYPES[kind], self.topic, self._arrived, QOS,
+                event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost))
+        except UnsupportedEventTypeError:  # not every middleware tells
+            self._subscription = self._node.create_subscription(TYPES[kind], self.topic, self._arrived, QOS)
 
     def _arrived(self, message: Image | CompressedImage) -> None:
         self._heard = time.monotonic()
+        self._arrivals += 1
         self.rate.tick()
         self.loss.arrived(to_ns(message.header.stamp))
         self._on_image(message)
+
+    def _on_lost(self, event) -> None:
+        self._lost += event.total_count_change
+
+    def _lost_share(self) -> float:
+        """
+        :return: share of the images that were lost, 0..1: since the last check by the middleware's count, which is exact where almost
+            nothing arrives, and lately by the stamps, which also see what this process was too busy to fetch.
+        """
+        before, self._checked = self._checked, (self._arrivals, self._lost)
+        arrived, lost = self._arrivals - before[0], self._lost - before[1]
+        return max(self.loss.share(), lost / max(1, arrived + lost))
 
     def _published_types(self) -> set[str]:
         return {info.topic_type for info in self._node.get_publishers_info_by_topic(self.topic)}

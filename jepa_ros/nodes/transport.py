@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import statistics
 from collections import deque
+from importlib.metadata import PackageNotFoundError, version
 
 from jepa_ros.paths import find_config
 
-#: Fast DDS 2 (Humble, Jazzy) reads the second name, Fast DDS 3 (Kilted and later) the first.
+#: The names of the variable that Fast DDS 3 (Kilted and later) and Fast DDS 2 (Humble, Jazzy) read.
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
@@ -19,13 +21,13 @@ def prepare_process() -> None:
     """
     Keep the memory of received images with the process; call it before ``rclpy.init``.
 
-    By default glibc maps every large allocation anew and gives it back at once, so that each image pays a page fault per 4 KiB.
-    Keeping blocks of up to 64 MB on the heap makes receiving 640x480 rgb8 about three times cheaper. Where the C library is
+    By default glibc maps large allocations anew and gives them back soon, so that each image pays a page fault per 4 KiB.
+    Keeping blocks of up to 32 MB (the most that every glibc takes) on the heap makes receiving 640x480 rgb8 about three times cheaper. Where the C library is
     not glibc there is nothing to do.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 64 << 20)
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
@@ -37,36 +39,46 @@ def environment(*, localhost: bool = True) -> dict[str, str]:
         and sends nothing out of the network card. A robot whose parts are on several machines must say False.
     :return: names and values of those that are not set yet.
     """
-    profile = str(find_config('fastdds.xml'))
-    wanted = dict.fromkeys(PROFILE_VARIABLES, profile)
-    if any(name in os.environ for name in PROFILE_VARIABLES):
-        wanted = {}
-    if localhost:
+    wanted = {}
+    if not any(name in os.environ for name in PROFILE_VARIABLES):
+        wanted[profile_variable()] = str(find_config('fastdds.xml'))
+    if localhost and 'ROS_AUTOMATIC_DISCOVERY_RANGE' not in os.environ:
         wanted['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    return {name: value for name, value in wanted.items() if name not in os.environ}
+    return wanted
+
+
+def profile_variable() -> str:
+    """:return: name of the variable for this ROS; both at once would make Kilted warn in every process."""
+    distribution = os.environ.get('ROS_DISTRO')
+    if distribution is None:
+        try:
+            # PyPI's wheels; 7 is Jazzy.
+            distribution = 'jazzy' if int(version('ros-rclpy').split('.')[0]) < 8 else 'kilted'
+        except PackageNotFoundError:
+            distribution = 'rolling'
+    return PROFILE_VARIABLES[distribution in ('humble', 'iron', 'jazzy')]
 
 
 def profile_hint() -> str:
     """:return: what to set so that large images stop getting lost, or what is set already, as part of a sentence."""
     for name in PROFILE_VARIABLES:
         if name in os.environ:
-            return f'{name} is {os.environ[name]}: the same profile must be set for the camera\'s process'
-    assignments = ' '.join(f'{name}={find_config("fastdds.xml")}' for name in PROFILE_VARIABLES)
-    return f'start this node and the camera with {assignments}'
+            return f"{name} is {os.environ[name]} here: set it to the same for the camera's process"
+    return f"start this node and the camera with {profile_variable()}={find_config('fastdds.xml')}"
 
 
 class FrameLoss:
     """
     Frames lost on the way, from the stamps of those that arrive.
 
-    A camera's stamps are a period apart; where two of them are k periods apart, k - 1 frames were sent and did not arrive.
-    The period is the low quartile of the newest distances: robust against jitter and against most frames missing, but
-    it needs some neighbours to arrive. A pause of more than a second is a pause of the camera, not a loss.
+    A camera's stamps are a period apart; where less arrive than fit between the first and the last, the others got lost. The
+    period is the median of the shortest distances, which needs one frame in ten to have its neighbour: fewer arrive at all only
+    where a longer silence tells the same. A pause of more than a second is a pause of the camera, not a loss.
 
     :param window: number of distances that are judged.
     """
 
-    def __init__(self, window: int = 120):
+    def __init__(self, window: int = 150):
         self._steps: deque[int] = deque(maxlen=window)
         self._last: int | None = None
 
@@ -79,15 +91,15 @@ class FrameLoss:
             self._steps.append(step)
 
     def period(self) -> float | None:
-        """:return: the camera's period in s, or None before ten frames have come."""
-        if len(self._steps) < 10:
+        """:return: the camera's period in s, or None before twenty frames have come one after the other."""
+        if len(self._steps) < 20:
             return None
-        return sorted(self._steps)[len(self._steps) // 4] / 1e9
+        short = sorted(self._steps)[len(self._steps) // 10]
+        return statistics.median(step for step in self._steps if round(step / short) == 1) / 1e9
 
     def share(self) -> float:
         """:return: share of the frames sent lately that did not arrive, 0..1; 0 while too few have come."""
         period = self.period()
         if period is None:
             return 0.0
-        sent = sum(max(1, round(step / 1e9 / period)) for step in list(self._steps))
-        return 1.0 - len(self._steps) / sent
+        return max(0.0, 1.0 - len(self._steps) * period * 1e9 / sum(self._steps))

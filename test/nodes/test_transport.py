@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from random import Random
+
+import pytest
+from children import Child
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jepa_ros.nodes.transport import PROFILE_VARIABLES, FrameLoss, environment, profile_hint
+from jepa_ros.paths import find_config
+
+HERE = Path(__file__).parent
+FRAMES = 120
+
+
+def receive(width, height, variables):
+    """Send FRAMES images between two processes; return how many of them came whole, and the loss that the reader saw."""
+    with Child(HERE / 'camera_reader.py', environment=variables) as reader, \
+            Child(HERE / 'raw_camera.py', width, height, FRAMES, environment=variables) as camera:
+        camera.wait_line('matched')
+        camera.wait_line('sent', 30)
+        try:
+            reader.wait_line(f'got {FRAMES - 1} ', 2)
+        except AssertionError:
+            pass  # the last one was lost
+        reader.stop()
+        got = {line for line in reader.lines if re.fullmatch(rf'got \d+ {3 * width * height}', line)}
+        share = float(next(line for line in reader.lines if line.startswith('loss')).split()[1])
+    return len(got), share
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('width, height', [(640, 480), (1280, 720)])
+def test_raw_camera_of_another_process_arrives_whole(width, height):
+    got, loss = receive(width, height, environment())
+    assert got >= 0.99 * FRAMES
+    assert loss <= 0.02
+
+
+@given(st.floats(5, 120), st.floats(0, 0.1), st.integers(0, 1000))
+def test_jitter_is_no_loss(rate, jitter, seed):
+    random = Random(seed)
+    loss = FrameLoss()
+    for index in range(150):
+        loss.arrived(round(1e9 * (10 + (index + random.uniform(0, jitter)) / rate)))
+    assert loss.share() < 0.02
+    assert loss.period() == pytest.approx(1 / rate, rel=0.05)
+
+
+@given(st.floats(10, 120), st.floats(0.1, 0.6), st.integers(0, 1000))
+def test_share_of_lost_frames_is_seen(rate, share, seed):
+    random = Random(seed)
+    loss = FrameLoss(window=1000)
+    kept = [index for index in range(1000) if random.random() > share]
+    for index in kept:
+        loss.arrived(round(1e9 * (10 + (index + random.uniform(0, 0.05)) / rate)))
+    if max(b - a for a, b in zip(kept, kept[1:])) < rate:  # no pause of a second
+        assert loss.share() == pytest.approx(1 - len(kept) / (kept[-1] - kept[0] + 1), abs=0.05)
+
+
+def test_hiccup_of_a_camera_that_catches_up_is_no_loss():
+    loss = FrameLoss()
+    for index in range(150):
+        late = 0.025 if index % 40 == 20 else 0.0
+        loss.arrived(round(1e9 * (10 + index / 30 + late)))
+    assert loss.share() < 0.01
+
+
+def test_pause_and_jump_back_start_anew():
+    loss = FrameLoss()
+    for second in (10, 20, 5):
+        for index in range(30):
+            loss.arrived(round(1e9 * (second + index / 30)))
+        assert loss.share() == pytest.approx(0, abs=1e-6)
+
+
+def test_nothing_is_said_before_there_is_something_to_judge():
+    loss = FrameLoss()
+    assert loss.period() is None and loss.share() == 0
+    loss.arrived(0)
+    loss.arrived(0)
+    assert loss.period() is None and loss.share() == 0
+
+
+@pytest.mark.parametrize('distribution, name', [
+    ('humble', 'FASTRTPS_DEFAULT_PROFILES_FILE'), ('jazzy', 'FASTRTPS_DEFAULT_PROFILES_FILE'),
+    ('kilted', 'FASTDDS_DEFAULT_PROFILES_FILE'), ('rolling', 'FASTDDS_DEFAULT_PROFILES_FILE')])
+def test_environment_leaves_alone_what_the_user_has_set(monkeypatch, distribution, name):
+    monkeypatch.setenv('ROS_DISTRO', distribution)
+    for variable in (*PROFILE_VARIABLES, 'ROS_AUTOMATIC_DISCOVERY_RANGE'):
+        monkeypatch.delenv(variable, raising=False)
+    profile = str(find_config('fastdds.xml'))
+    assert environment() == {name: profile, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    assert environment(localhost=False) == {name: profile}
+    assert f'{name}={profile}' in profile_hint()
+    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', '/my.xml')
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'SUBNET')
+    assert environment() == {}
+    assert '/my.xml' in profile_hint()
+
+
+def test_profile_has_room_for_several_images_and_a_way_to_other_machines():
+    root = ElementTree.parse(find_config('fastdds.xml')).getroot()
+    transports = {t.findtext('{*}type'): t for t in root.iter('{http://www.eprosima.com}transport_descriptor')}
+    assert set(transports) == {'SHM', 'UDPv4'}
+    assert int(transports['SHM'].findtext('{*}segment_size')) >= 5 * 1280 * 720 * 3
+
+
+def test_prepare_process_keeps_large_blocks(tmp_path):
+    """With glibc, a large block that was freed must be reused without a new page fault for each of its pages."""
+    script = tmp_path / 'faults.py'
+    script.write_text('''
+import resource, sys
+from jepa_ros.nodes.transport import prepare_process
+if sys.argv[1] == 'yes':
+    prepare_process()
+for _ in range(10):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [bytearray(b'1') * (6 << 20) for _ in range(5)]
+    del blocks
+print('faults', resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+''')
+    faults = {}
+    for way in ('yes', 'no'):
+        with Child(script, way) as child:
+            faults[way] = int(child.wait_line('faults ').split()[1])
+    assert faults['yes'] < 100 < faults['no']
