@@ -53,7 +53,7 @@ def imports():
 
 def is_ros(module):
     """Tell whether a module is ROS's own."""
-    return module.startswith(('rcl', 'ros')) and module != 'rosbags' or module.endswith(('_msgs', '_interfaces', '_srvs'))
+    return module.startswith(('rclpy', 'rosidl')) or module.endswith(('_msgs', '_interfaces', '_srvs'))
 
 
 def names(requirements):

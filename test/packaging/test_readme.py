@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README says what the code says."""
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jepa_ros.cli import COMMANDS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / 'README.md').read_text()
+ROW = re.compile(r'^\| `(\w+)` \| ([^|]*?) ?\| ', re.MULTILINE)
+
+
+def rows(text):
+    """Return the first two columns of a table whose first column is code."""
+    return {name: value.strip('`') for name, value in ROW.findall(text)}
+
+
+@pytest.mark.parametrize('node', ['perception_node', 'controller_node', 'camera_replay_node'])
+def test_parameters_are_those_of_the_nodes(node):
+    pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
+    specs = importlib.import_module(f'jepa_ros.nodes.{node}').PARAMETERS
+    table = rows(README.split(f'\n`{node}`\n\n')[1].split('\n\n')[0])
+    defaults = {name: yaml.safe_load(value) if value else '' for name, value in table.items()}
+    assert defaults == {spec.name: spec.default for spec in specs}
+
+
+def test_parameters_of_all_nodes_are_named():
+    pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
+    from jepa_ros.nodes import lifecycle
+    for spec in lifecycle.COMMON:
+        assert f'`{spec.name}`' in README, spec.name
+
+
+def test_commands_are_those_of_the_command_line():
+    named = {line.split('`')[1].split()[1] for line in README.splitlines() if line.startswith('| `jepa ')}
+    assert named == set(COMMANDS)
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/development.md'])
+def test_links_lead_somewhere(page):
+    text = (REPOSITORY / page).read_text()
+    for target in re.findall(r'\]\((?!http)([^)#]+)', text):
+        assert ((REPOSITORY / page).parent / target).exists(), target
+    for target in re.findall(r'`((?:config|models|docs|tools|resource|scripts|test)/[\w./]+)`', text):
+        assert (REPOSITORY / target).exists(), target
