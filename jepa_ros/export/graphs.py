@@ -112,10 +112,6 @@ def example_inputs(manifest, rng):
     return inputs
 
 
-OUTPUTS = {'encoder': {'stream': ['tokens', 'present'], 'clip': ['tokens'], 'frame': ['tokens']},
-           'forecaster': ['futures'], 'readout': ['point', 'cov']}
-
-
 def write_onnx(module, inputs, outputs, path):
     """
     Export one graph.

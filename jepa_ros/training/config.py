@@ -137,6 +137,10 @@ class Config:
         if longest < 1 or longest * slice_period < min(self.forecaster.horizons):
             raise JepaError(f'data.slices ({self.data.slices}) must hold forecaster.context '
                             f'({self.forecaster.context}) slices and the shortest horizon after them')
+        if self.encoder.window < 1 or (self.encoder.window > 1) != (self.encoder.tubelet > 1):
+            raise JepaError('expected encoder.window >= 2 with a tubelet of 2 or more (a stream), or 1 and 1 (an image '
+                            f'encoder), found window {self.encoder.window}, tubelet {self.encoder.tubelet}; without '
+                            'a window the forecaster would read latents that have seen the future')
         if self.readout.name and self.readout.name not in self.data.labels:
             raise JepaError(f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
                             f'found {self.readout.name!r}')

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jepa_ros.data.clips import Augment, ClipSampler, assert_disjoint
-from jepa_ros.data.sequences import load_sequences
+from jepa_ros.data.clips import Augment, ClipSampler
+from jepa_ros.data.sequences import assert_disjoint, load_sequences
 from jepa_ros.errors import JepaError
 from jepa_ros.nets.masks import tube_masks
 from jepa_ros.nets.vit import normalise_output
@@ -79,11 +79,10 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         total, stop = self.config.optimiser.steps, threading.Event()
-        batches = _Prefetch(self.batch, self.step, total)
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                    TextColumn('{task.fields[figures]}'))
-        with SummaryWriter(self.out, purge_step=self.step) as board, _interruptible(stop), \
-                Progress(*columns) as progress, contextlib.closing(batches):
+        with _interruptible(stop), contextlib.closing(_Prefetch(self.batch, self.step, total)) as batches, \
+                SummaryWriter(self.out, purge_step=self.step) as board, Progress(*columns) as progress:
             task = progress.add_task(self.config.name, total=total, completed=self.step, figures='')
             for batch in batches:
                 figures = self.train_step(*batch)
@@ -237,7 +236,7 @@ class Trainer:
         samplers = []
         for patterns, extra in ((data.train, {'jitter': data.jitter, 'drop': data.drop,
                                               'stretch': tuple(data.stretch),
-                                              'augment': Augment(crop=tuple(data.crop), flip=data.flip)}),
+                                              'augment': Augment(scale=tuple(data.crop), flip=data.flip)}),
                                 (data.validation, {})):
             sequences = load_sequences(expand(patterns, roots), margin, cache, labels=data.labels)
             samplers.append(ClipSampler(sequences, **common, **extra))
@@ -278,6 +277,8 @@ class _Prefetch:
         try:
             for step in range(first, end):
                 self._put(make(step))
+                if self._closed.is_set():
+                    return
             self._put(None)
         except BaseException as error:
             self._put(error)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer: exact resume, saving on Ctrl-C, the collapse watch, and files that survive a crash."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
+pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
+
+from jepa_ros.errors import JepaError  # noqa: E402
+from jepa_ros.training import config as configuration  # noqa: E402
+from jepa_ros.training import model as models  # noqa: E402
+from jepa_ros.training import watch  # noqa: E402
+from jepa_ros.training.trainer import Trainer  # noqa: E402
+
+
+def trainer(config, videos, out, cache):
+    return Trainer(config, out, [videos], cache)
+
+
+@pytest.fixture(scope='session')
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp('cache')
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(config, videos, tmp_path, cache):
+    whole = trainer(config, videos, tmp_path / 'whole', cache)
+    assert whole.run()
+    first = trainer(config, videos, tmp_path / 'parts', cache)
+    for step in range(3):                       # save_every is 3: as if the machine had stopped after step 3
+        first.train_step(*first.batch(step))
+        first.step += 1
+    first.save('last.pt')
+    second = trainer(config, videos, tmp_path / 'parts', cache)
+    second.resume()
+    assert second.step == 3
+    assert second.run()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_training_lowers_the_losses_and_reports_what_a_reader_needs(values, videos, tmp_path, cache):
+    values['optimiser'] |= {'steps': 60, 'encoder_steps': 40, 'warmup': 5, 'rate': 0.002}
+    run = trainer(configuration.from_dict(values), videos, tmp_path / 'run', cache)
+    before = run.train_step(*run.batch(0))
+    assert run.run()
+    run.step = 59
+    after = run.train_step(*run.batch(0))
+    assert after['forecast'] < before['forecast']
+    lines = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines][:2] == [4, 8]
+    assert {'std', 'rank', 'skill_0.1s', 'skill_shrunk_0.3s'} <= lines[-1].keys()
+    assert list((tmp_path / 'run').glob('events.out.tfevents*'))
+    assert (tmp_path / 'run' / 'best.pt').exists()
+
+
+def test_the_frozen_encoder_stands_still_and_the_heads_go_on(config, videos, tmp_path, cache):
+    run = trainer(config, videos, tmp_path, cache)
+    run.step = config.optimiser.encoder_steps
+    encoder = [p.clone() for p in run.model.target.parameters()]
+    head = run.model.forecaster.proj.weight.clone()
+    run.train_step(*run.batch(run.step))
+    assert all(torch.equal(a, b) for a, b in zip(encoder, run.model.target.parameters()))
+    assert not torch.equal(head, run.model.forecaster.proj.weight)
+
+
+def test_a_planted_future_does_not_reach_the_forecast(config, videos, tmp_path, cache):
+    """No leakage: what the forecaster says at step t is the same whatever comes after t."""
+    run = trainer(config, videos, tmp_path, cache)
+    frames, times, *_ = run.batch(0)
+    from jepa_ros.training import objectives
+    outputs = []
+    for planted in (frames, torch.cat((frames[:, :6], torch.full_like(frames[:, 6:], 255)), 1)):
+        latents = objectives.encode_targets(run.model.target, models.normalise(planted), times)
+        latents = latents.unflatten(1, (times.shape[1], -1))
+        outputs.append(objectives.forecast(run.model.forecaster, latents, times, 3, 2, [3, 4, 5])[1])
+    assert torch.equal(*outputs)
+
+
+def test_labels_are_the_clips_points_and_uniform_where_there_is_nothing(values, videos, tmp_path, cache):
+    values['data']['labels'] = {'handle': '/sim/handle'}
+    values['readout'] = {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2}
+    run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    clip = run.sampler.sample(np.random.default_rng(0))
+    xy = np.tile(np.float32([[0.25, 0.75]]), (12, 1))
+    state = np.array([1] * 6 + [2] * 2 + [0] * 4, np.uint8)
+    clip.points['handle'] = (xy, state)
+    labels = run._labels(np.random.default_rng(0), [clip])[0].numpy()
+    assert (labels[:4] == [0.25, 0.75]).all() and not (labels[4:] == [0.25, 0.75]).any()
+    figures = run.train_step(*run.batch(0))
+    assert np.isfinite(figures['readout'])
+
+
+def test_another_configuration_in_the_same_folder_is_refused_by_name(values, videos, tmp_path, cache):
+    run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    run.save('last.pt')
+    values['optimiser']['rate'] = 0.5
+    with pytest.raises(JepaError, match='optimiser.rate was 0.001, is 0.5'):
+        trainer(configuration.from_dict(values), videos, tmp_path, cache).resume()
+
+
+def test_a_file_in_two_splits_and_a_pattern_that_finds_nothing_are_refused(values, videos, tmp_path, cache):
+    values['data']['validation'] = ['train/0.mp4']
+    with pytest.raises(JepaError, match='0.mp4'):
+        trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    values['data']['validation'] = ['nowhere/*.mp4']
+    with pytest.raises(JepaError, match='no file matches nowhere'):
+        trainer(configuration.from_dict(values), videos, tmp_path, cache)
+
+
+@pytest.mark.parametrize('loss', [float('nan'), float('inf')])
+def test_a_diverging_run_says_so(loss):
+    with pytest.raises(JepaError, match='training diverged: the loss is'):
+        watch.check(loss, {})
+
+
+def test_the_watch_tells_a_collapsed_space_from_a_healthy_one():
+    generator = torch.Generator().manual_seed(0)
+    healthy = watch.spread(torch.randn(512, 32, generator=generator))
+    assert 28 < healthy['rank'] <= 32 and 0.9 < healthy['std'] < 1.1
+    watch.check(0.5, healthy)
+    line = torch.randn(512, 1, generator=generator) * torch.randn(1, 32, generator=generator)
+    with pytest.raises(JepaError, match='effective rank is 1.00'):
+        watch.check(0.5, watch.spread(line))
+    with pytest.raises(JepaError, match='standard deviation over tokens is 0.00'):
+        watch.check(0.5, watch.spread(torch.ones(512, 32) + 1e-4 * torch.randn(512, 32, generator=generator)))
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(config, videos, tmp_path, cache):
+    run = trainer(config, videos, tmp_path, cache)
+    run.save('last.pt')
+    whole = (tmp_path / 'last.pt').read_bytes()
+    (tmp_path / 'half.pt').write_bytes(whole[:len(whole) // 2])
+    torch.save({'weights': torch.zeros(2)}, tmp_path / 'foreign.pt')
+    for name, message in (('half.pt', 'no readable checkpoint'), ('foreign.pt', 'expected the keys config'),
+                          ('none.pt', 'no readable checkpoint')):
+        with pytest.raises(JepaError, match=message):
+            models.load(tmp_path / name)
+
+
+def test_nothing_but_tensors_is_unpickled(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'executed'),)
+
+    torch.save({'config': {}, 'model': Harmful(), 'step': 0}, tmp_path / 'bad.pt')
+    with pytest.raises(JepaError, match='no readable checkpoint'):
+        models.load(tmp_path / 'bad.pt')
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(config, videos, tmp_path, cache, monkeypatch):
+    run = trainer(config, videos, tmp_path, cache)
+    run.save('last.pt')
+    before = (tmp_path / 'last.pt').read_bytes()
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(models.os, 'fsync', full)
+    with pytest.raises(JepaError, match='cannot write the checkpoint .*No space left'):
+        run.save('last.pt')
+    assert (tmp_path / 'last.pt').read_bytes() == before
+    assert not list(tmp_path.glob('*.partial'))
+
+
+def test_ctrl_c_saves_and_a_second_start_finishes(values, videos, tmp_path, cache):
+    """Through the real command in a process of its own."""
+    values['optimiser'] |= {'steps': 100_000, 'encoder_steps': 100_000}
+    values['validate_every'] = 100_000
+    values['save_every'] = 100_000
+    (tmp_path / 'run.yaml').write_text(yaml.safe_dump(values))
+    command = [sys.executable, '-m', 'jepa_ros.cli', 'train', str(tmp_path / 'run.yaml'), '--data', str(videos),
+               '--out', str(tmp_path / 'run'), '--cache', str(cache)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    events = tmp_path / 'run'
+    while process.poll() is None and not list(events.glob('events.*')):
+        os.sched_yield()                        # TensorBoard's file appears when the loop begins
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert 'saved to' in output
+    step = models.load(tmp_path / 'run' / 'last.pt')[2]['step']
+    assert step >= 1
+    # The same folder goes on from there: a run whose steps are used up ends at once and is complete.
+    values['optimiser'] |= {'steps': 100_000}
+    resumed = Trainer(configuration.from_dict(values), tmp_path / 'run', [videos], cache)
+    resumed.resume()
+    assert resumed.step == step
