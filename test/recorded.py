@@ -15,15 +15,16 @@ STEP_NS = 33_333_333
 
 
 def picture(number, size=(48, 64)):
-    """Return an RGB image whose left half is a grey that tells its number."""
+    """Return an RGB image whose left half is a grey that tells its number (0 to 40)."""
     image = np.full((*size, 3), 90, np.uint8)
-    image[:, :size[1] // 2] = 10 + 2 * (number % 120)
+    image[:, :size[1] // 2] = 20 + 5 * number
     return image
 
 
 def number_of(image):
     """Return the number in a picture, also after JPEG or H.264."""
-    return round((float(image[8:-8, 8:image.shape[1] // 2 - 8].mean()) - 10) / 2)
+    height, width, _ = image.shape
+    return round((float(image[height // 4:-height // 4, width // 8:3 * width // 8].mean()) - 20) / 5)
 
 
 def _store(ros1):
@@ -108,7 +109,7 @@ def write_video(path, count, rate=30, size=(48, 64), codec='libx264'):
     import av
     with av.open(str(path), 'w') as container:
         stream = container.add_stream(codec, rate=rate)
-        stream.height, stream.width, stream.pix_fmt = *size, 'yuv420p'
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = *size, 'yuv420p', 4_000_000
         for number in range(count):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number, size), format='rgb24')))
         container.mux(stream.encode())

@@ -152,17 +152,16 @@ class Bag:
             names = ', '.join(t.name for t in self.topics) or 'no topics'
             raise RecordingError(f'{self.path}: expected topic {topic}, found {names}')
         deserialise = self._deserialiser(msgtype)
-        unreadable = 0
+        faults: list[str] = []
         for log_ns, data in self.raw_messages(topic):
             try:
                 message = deserialise(data, msgtype)
             except Exception as error:  # a corrupt message fails anywhere in the generated code
-                unreadable += 1
-                first = _sentence(error) if unreadable == 1 else first
+                faults.append(_sentence(error))
                 continue
             yield log_ns, message
-        if unreadable:
-            self._warn(f'{self.path}: {unreadable} messages of {topic} are not readable as {msgtype} ({first})')
+        if faults:
+            self._warn(f'{self.path}: {len(faults)} message(s) of {topic} are not readable as {msgtype} ({faults[0]})')
 
     def _deserialiser(self, msgtype: str):
         ros1 = self.path.suffix == '.bag'

@@ -171,22 +171,21 @@ def _decode(recording: Recording, size: tuple[int, int], labels: dict[str, str],
     entry.parent.mkdir(parents=True, exist_ok=True)
     workspace = Path(tempfile.mkdtemp(prefix='.decoding-', dir=entry.parent))
     try:
-        stamps, logs, geometries, undecodable = [], [], [], 0
+        stamps, logs, geometries, faults = [], [], [], []
         with (workspace / 'images.u8').open('wb') as file:
             for frame in recording.frames():
                 try:
                     image, geometry = fit(frame.image(), size)
                 except ImageError as error:
-                    undecodable += 1
-                    first = error if undecodable == 1 else first
+                    faults.append(error)
                     continue
                 file.write(image.tobytes())
                 stamps.append(frame.stamp_ns)
                 logs.append(frame.log_ns)
                 geometries.append(geometry)
         warnings = list(recording.warnings)
-        if undecodable:
-            warnings.append(f'{recording.path}: {undecodable} frames do not decode ({first})')
+        if faults:
+            warnings.append(f'{recording.path}: {len(faults)} frame(s) do not decode ({faults[0]})')
         if not stamps:
             raise RecordingError(f'{recording.path}: expected frames, found none; {"; ".join(warnings)}'.rstrip('; '))
         stamps_ns = np.array(stamps, np.int64)

@@ -7,7 +7,17 @@ import shutil
 import numpy as np
 import pytest
 from conftest import shared_data
-from recorded import CAMERA, START_NS, STEP_NS, camera, number_of, picture, write_bag, write_rosbag1, write_video
+from recorded import (
+    CAMERA,
+    START_NS,
+    STEP_NS,
+    camera,
+    number_of,
+    picture,
+    write_bag,
+    write_rosbag1,
+    write_video,
+)
 
 from jepa_ros.data.recordings import (
     VIDEO_START_NS,
@@ -88,7 +98,7 @@ def test_other_topics_are_readable_and_unknown_types_do_no_harm(tmp_path):
         '/handle': [(START_NS, point_message(0.25, 0.5, 1.0, START_NS))],
         '/temperature': [(START_NS, 'acme_msgs/msg/Kelvin', 'float64 kelvin\nuint8 sensor\n',
                           b'\0\1\0\0' + np.float64(273.15).tobytes() + b'\7')],
-        '/nonsense': [(START_NS, 'acme_msgs/msg/Nonsense', 'this is no definition at all {', b'\0\1\0\0')],
+        '/nonsense': [(START_NS, 'acme_msgs/msg/Nonsense', 'float64', b'\0\1\0\0')],
     })
     recording = open_recording(path)
     assert numbers(recording) == [0, 1]
