@@ -74,8 +74,9 @@ class Camera:
         types = self._published_types()
         silence = time.monotonic() - self._heard
         if not types:
+            own = {publisher.topic_name for publisher in self._node.publishers}
             others = [f"'{name}'" for name, kinds in self._node.get_topic_names_and_types()
-                      if set(kinds) & set(TYPE_NAMES) and self._node.count_publishers(name)]
+                      if set(kinds) & set(TYPE_NAMES) and name not in own and self._node.count_publishers(name)]
             found = 'images are on ' + ', '.join(sorted(others)) if others else 'no topic has images'
             health.warn(f"no publisher on '{self.topic}' ({found}): start the camera or set image_topic")
         elif not types & set(TYPE_NAMES):

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node under test with a tester beside it in one process: real rclpy, real DDS, one executor that the test turns."""
+
+import time
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from jepa_ros.images import encode_jpeg
+from jepa_ros.nodes.messages import image_message, to_stamp
+
+PERIOD = 50_000_000  # ns between the frames that a test sends, as the tiny bundles ask for
+
+
+class Stage:
+    """
+    :param make_node: makes the node under test from keyword arguments.
+    :param parameters: its parameters by name.
+    """
+
+    def __init__(self, make_node, **parameters):
+        rclpy.init()
+        self.tester = rclpy.create_node('tester')
+        self.node = make_node(parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.tester)
+        self.executor.add_node(self.node)
+        self.received: dict[str, list] = {}
+        self._cameras = {}
+        self.diagnostics = self.listen(DiagnosticArray, '/diagnostics')
+
+    def close(self):
+        for topic in list(self._cameras):
+            self.unplug(topic)
+        self.node.stop()
+        self.node.destroy_node()
+        self.tester.destroy_node()
+        self.executor.shutdown()
+        rclpy.try_shutdown()
+
+    def until(self, predicate, timeout: float = 20.0):
+        """Turn the executor until ``predicate`` holds; return what it gave."""
+        deadline = time.monotonic() + timeout
+        while not (value := predicate()):
+            assert time.monotonic() < deadline, f'waited {timeout} s; last report: {self.messages()[-1:]}'
+            self.executor.spin_once(timeout_sec=0.02)
+        return value
+
+    def listen(self, kind, topic, qos=10) -> list:
+        """Subscribe; return the list that the messages go into."""
+        messages = self.received[topic] = []
+        self.tester.create_subscription(kind, topic, messages.append, qos)
+        return messages
+
+    def call(self, kind, service, request):
+        """Call a service and return its response."""
+        client = self.tester.create_client(kind, service)
+        self.until(client.service_is_ready)
+        future = client.call_async(request)
+        self.until(future.done)
+        self.tester.destroy_client(client)
+        return future.result()
+
+    def publisher(self, kind=Image, topic='/camera/image_raw'):
+        """The publisher of a camera of its own DDS participant, as another process would have it; subscribed to on return."""
+        if topic not in self._cameras:
+            context = rclpy.Context()
+            rclpy.init(context=context)
+            node = rclpy.create_node('camera', context=context)
+            self._cameras[topic] = node, node.create_publisher(kind, topic, qos_profile_sensor_data)
+        self.until(self._cameras[topic][1].get_subscription_count)
+        return self._cameras[topic][1]
+
+    def unplug(self, topic='/camera/image_raw'):
+        """Take a camera away."""
+        node, _ = self._cameras.pop(topic)
+        node.destroy_node()
+        rclpy.try_shutdown(context=node.context)
+
+    # What the node has said
+
+    def messages(self) -> list[str]:
+        return [array.status[0].message for array in self.diagnostics]
+
+    def until_said(self, *parts, timeout: float = 20.0) -> str:
+        """Wait for a report from now on whose message contains all parts; return the message."""
+        self.diagnostics.clear()
+        return self.until(lambda: next((m for m in self.messages() if all(part in m for part in parts)), None), timeout)
+
+    def values(self) -> dict[str, str]:
+        """The figures of the next report."""
+        self.diagnostics.clear()
+        self.until(lambda: self.diagnostics)
+        return {pair.key: pair.value for pair in self.diagnostics[0].status[0].values}
+
+
+def picture(index: int, width: int = 160, height: int = 120) -> np.ndarray:
+    """A bright square that moves over a gradient; RGB uint8 [height, width, 3]."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 120, width)
+    image[..., 2] = np.linspace(0, 120, height)[:, None]
+    left = (4 * index) % (width - 30)
+    image[height // 3:height // 3 + 30, left:left + 30] = (250, 240, 60)
+    return image
+
+
+def raw(index: int, stamp_ns: int, width: int = 160, height: int = 120) -> Image:
+    return image_message(picture(index, width, height), stamp_ns, 'camera_optical_frame')
+
+
+def compressed(index: int, stamp_ns: int, **size) -> CompressedImage:
+    return CompressedImage(header=Header(stamp=to_stamp(stamp_ns), frame_id='camera_optical_frame'), format='jpeg',
+                           data=encode_jpeg(picture(index, **size)))
