@@ -103,7 +103,7 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
     newline = '\n    '
     xml = f"""<mujoco model="conveyor">
   <compiler angle="radian"/>
-  <option timestep="{timestep:.9f}" integrator="implicitfast" cone="elliptic" impratio="10" noslip_iterations="2"/>
+  <option timestep="{timestep!r}" integrator="implicitfast" cone="elliptic" impratio="10" noslip_iterations="2"/>
   <size memory="32M"/>
   <visual>
     <global offwidth="1920" offheight="1440"/>
