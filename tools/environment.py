@@ -141,8 +141,8 @@ def pip(python, *arguments):
     """Run pip install quietly: what it says on standard error is shown."""
     print(f'environment: pip install {" ".join(str(a) for a in arguments)}', flush=True)
     command = [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
-    # editable installs of setup.cfg and pyproject.toml side by side need pip 21.3, that of Ubuntu 22.04 is 22.0
-    subprocess.run([*command, 'pip>=22'], check=True)
+    # older ones build packages in deprecated ways and say so at length
+    subprocess.run([*command, 'pip>=23.1'], check=True)
     subprocess.run([*command, *arguments], check=True)
 
 
