@@ -245,25 +245,29 @@ class Manifest:
 
     def _validate_mode(self) -> None:
         """Check what depends on the mode."""
-        frames = {'frame': 1, 'stream': self.tubelet}.get(self.mode, self.frames)
-        _expect(self.frames == frames, 'frames', f'{frames} in mode {self.mode}', self.frames)
+        if self.mode == 'stream':
+            _expect(self.stream is not None, 'stream', 'a section in mode stream', _Words('none'))
+            self._validate_stream(self.stream)
+        else:
+            _expect(self.stream is None, 'stream', f'none in mode {self.mode}', _Words('a section'))
         if self.mode == 'frame':
             _expect(self.tubelet == 1, 'tubelet', '1 in mode frame', self.tubelet)
+        frames = {'frame': 1, 'stream': self.tubelet}.get(self.mode, self.frames)
+        _expect(self.frames == frames, 'frames', f'{frames} in mode {self.mode}', self.frames)
         _expect(self.frames % self.tubelet == 0, 'frames', f'a multiple of the tubelet {self.tubelet}', self.frames)
         if self.mode == 'clip' and self.forecaster is not None:
             slices = self.frames // self.tubelet
-            _expect(self.forecaster.context <= slices, 'forecaster.context', f'at most the {slices} slices of a clip',
+            _expect(self.forecaster.context <= slices, 'forecaster.context', f'at most {slices}, the slices of a clip',
                     self.forecaster.context)
-        if self.mode != 'stream':
-            _expect(self.stream is None, 'stream', f'none in mode {self.mode}', 'a section')
-            return
-        _expect(self.stream is not None, 'stream', 'a section in mode stream', 'none')
+
+    def _validate_stream(self, stream: Stream) -> None:
+        """Check the cache of a streaming encoder."""
         for key in ('slices', 'layers', 'heads', 'head_dim', 'rotary_period'):
-            _positive(f'stream.{key}', getattr(self.stream, key))
-        _expect(self.stream.slices > 1, 'stream.slices', 'at least 2', self.stream.slices)
-        angles = len(self.stream.frequencies)
-        _expect(0 < 2 * angles <= self.stream.head_dim, 'stream.frequencies',
-                f'at least one, at most half of head_dim {self.stream.head_dim}', f'{angles} of them')
+            _positive(f'stream.{key}', getattr(stream, key))
+        _expect(stream.slices > 1, 'stream.slices', 'at least 2', stream.slices)
+        angles = len(stream.frequencies)
+        _expect(0 < 2 * angles <= stream.head_dim, 'stream.frequencies',
+                f'at least one number and at most half of head_dim {stream.head_dim}', _Words(f'{angles} of them'))
 
     def _validate_horizons(self, horizons: Horizons) -> None:
         """Check the horizons of the forecaster."""
@@ -289,7 +293,7 @@ class Manifest:
         graphs = {ENCODER: True, FORECASTER: self.forecaster is not None, READOUT: self.readout is not None}
         for name, wanted in graphs.items():
             _expect((name in self.files) == wanted, f'files.{name}', 'an entry' if wanted else 'none',
-                    'one' if name in self.files else 'none')
+                    _Words('one' if name in self.files else 'none'))
         for name, digest in self.files.items():
             _expect(name not in ('', '.', '..', 'manifest.yaml') and '/' not in name and '\\' not in name,
                     'files', 'plain names of files other than the manifest', name)
@@ -331,7 +335,7 @@ def _build_section(kind: type, value: Any, where: str) -> Any:
                           f'{", ".join(unknown)}')
     for entry in dataclasses.fields(kind):
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        _expect(entry.name in value or not required, prefix + entry.name, 'a value', 'none')
+        _expect(entry.name in value or not required, prefix + entry.name, 'a value', _Words('none'))
     return kind(**{name: _build(hints[name], item, prefix + name) for name, item in value.items()})
 
 
@@ -354,6 +358,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+class _Words(str):
+    """What was found, in words: not quoted in a message as a value of the manifest is."""
+
+    __repr__ = str.__str__
 
 
 def _expect(holds: bool, key: str, expected: Any, found: Any) -> None:
