@@ -108,8 +108,9 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
   <visual>
     <global offwidth="1920" offheight="1440"/>
     <quality shadowsize="{4096 if shadows else 0}" offsamples="{8 if shadows else 0}"/>
-    <map znear="0.02" zfar="20" shadowclip="1.5"/>
+    <map znear="0.05" zfar="10" shadowclip="1.2"/>
   </visual>
+  <statistic extent="2" center="0 0 {BELT_TOP}"/>
   <default>
     <geom friction="0.9 0.01 0.001" solref="0.01 1"/>
   </default>
