@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 
 from jepa_ros.images import encode_jpeg
 from jepa_ros.nodes.messages import image_message, to_stamp
+from jepa_ros.nodes.perception_node import PerceptionNode
 
 PERIOD = 50_000_000  # ns between the frames that a test sends, as the tiny bundles ask for
 
@@ -67,14 +68,15 @@ class Stage:
         self.tester.destroy_client(client)
         return future.result()
 
-    def publisher(self, kind=Image, topic='/camera/image_raw'):
-        """The publisher of a camera of its own DDS participant, as another process would have it; subscribed to on return."""
+    def publisher(self, kind=Image, topic='/camera/image_raw', wait=True):
+        """The publisher of a camera with its own DDS participant, as in another process; subscribed to on return."""
         if topic not in self._cameras:
             context = rclpy.Context()
             rclpy.init(context=context)
             node = rclpy.create_node('camera', context=context)
             self._cameras[topic] = node, node.create_publisher(kind, topic, qos_profile_sensor_data)
-        self.until(self._cameras[topic][1].get_subscription_count)
+        if wait:
+            self.until(self._cameras[topic][1].get_subscription_count)
         return self._cameras[topic][1]
 
     def unplug(self, topic='/camera/image_raw'):
@@ -98,6 +100,34 @@ class Stage:
         self.diagnostics.clear()
         self.until(lambda: self.diagnostics)
         return {pair.key: pair.value for pair in self.diagnostics[0].status[0].values}
+
+
+class PerceptionStage(Stage):
+    """A stage with a perception node; the parameters are its own."""
+
+    def __init__(self, **parameters):
+        super().__init__(PerceptionNode, **parameters)
+
+    def play(self, indices, message=None, kind=Image, origin=None, **size) -> list[int]:
+        """
+        Send frames one period apart, each after the node has dealt with the one before; return their stamps.
+
+        :param indices: of the frames; frame 0 has the stamp ``origin`` (ns; None: two seconds ago).
+        :param message: makes a message from index and stamp; None: ``raw``.
+        """
+        publisher = self.publisher(kind)
+        origin = self.node.now_ns() - 2_000_000_000 if origin is None else origin
+        stamps = [origin + index * PERIOD for index in indices]
+        for index, stamp in zip(indices, stamps):
+            before = self.offered()
+            publisher.publish((message or raw)(index, stamp, **size))
+            self.until(lambda: self.offered() > before)
+            self.until(lambda: not self.node._window.ready())
+        return stamps
+
+    def offered(self) -> int:
+        """How many frames have come to the window."""
+        return sum(self.node._window.counts.values())
 
 
 def picture(index: int, width: int = 160, height: int = 120) -> np.ndarray:

@@ -9,7 +9,6 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -11,7 +11,6 @@ from rclpy.parameter import Parameter
 
 from jepa_ros.errors import JepaError
 
-
 _TYPES = {bool: Parameter.Type.BOOL, int: Parameter.Type.INTEGER, float: Parameter.Type.DOUBLE,
           str: Parameter.Type.STRING, list: Parameter.Type.DOUBLE_ARRAY}
 

@@ -17,7 +17,6 @@ from std_msgs.msg import String
 from jepa_ros.clip import ClipWindow, Frames, Verdict
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.session import EncoderSession, open_session
-from jepa_ros.errors import JepaError
 from jepa_ros.images import ImageError, decode_compressed, decode_raw
 from jepa_ros.latents import Futures, Latents, pool
 from jepa_ros.nodes import lifecycle

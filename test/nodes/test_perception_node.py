@@ -11,61 +11,22 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
-from stage import PERIOD, Stage, compressed, raw
+from stage import compressed
 from std_msgs.msg import String
 
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.readout import Readout
 from jepa_ros.nodes.messages import read_futures, read_latents, to_ns
-from jepa_ros.nodes.perception_node import PerceptionNode
 
 pytestmark = pytest.mark.ros
 
 
-@pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp('bundles') / 'stream')
-
-
-@pytest.fixture
-def stage(bundle):
-    stages = []
-
-    def make(active=True, **parameters):
-        stages.append(Stage(PerceptionNode, **{'bundle': str(bundle), 'diagnostics_period': 0.1, **parameters}))
-        if active:
-            assert stages[-1].node.bring_up()
-        return stages[-1]
-
-    yield make
-    for each in stages:
-        each.close()
-
-
-def play(stage, indices, message=raw, kind=Image, origin=None, **size):
-    """Send frames one period apart, each after the node has dealt with the one before; return their stamps."""
-    publisher = stage.publisher(kind)
-    origin = stage.node.now_ns() - 2_000_000_000 if origin is None else origin
-    stamps = []
-    for index in indices:
-        stamps.append(origin + index * PERIOD)
-        before = offered(stage)
-        publisher.publish(message(index, stamps[-1], **size))
-        stage.until(lambda: offered(stage) > before)
-        stage.until(lambda: not stage.node._window.ready())
-    return stamps
-
-
-def offered(stage):
-    return sum(stage.node._window.counts.values())
-
-
-def test_frames_become_latents_and_futures(stage, bundle):
-    stage = stage()
+def test_frames_become_latents_and_futures(perception, bundle):
+    stage = perception()
     latents = stage.listen(PointCloud2, '/perception/latents')
     futures = stage.listen(PointCloud2, '/perception/futures', qos_profile_sensor_data)
     stage.until(lambda: stage.node._futures_out.get_subscription_count())
-    stamps = play(stage, range(12))
+    stamps = stage.play(range(12))
     stage.until(lambda: len(latents) >= 1 and to_ns(latents[-1].header.stamp) == stamps[-1])
     stage.until(lambda: futures and to_ns(futures[-1].header.stamp) == stamps[-1])
 
@@ -82,8 +43,8 @@ def test_frames_become_latents_and_futures(stage, bundle):
     assert ((points > 0) & (points < 1)).all()
 
 
-def test_model_is_latched_and_says_what_the_numbers_mean(stage, bundle):
-    stage = stage()
+def test_model_is_latched_and_says_what_the_numbers_mean(perception, bundle):
+    stage = perception()
     models = stage.listen(String, '/perception/model', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     stage.until(lambda: models)
     manifest = json.loads(models[0].data)
@@ -91,27 +52,27 @@ def test_model_is_latched_and_says_what_the_numbers_mean(stage, bundle):
     assert manifest == Bundle.load(bundle).manifest.to_dict()
 
 
-def test_type_of_the_topic_comes_from_the_graph_also_when_it_appears_late(stage):
-    stage = stage()
+def test_type_of_the_topic_comes_from_the_graph_also_when_it_appears_late(perception):
+    stage = perception()
     stage.until_said("no publisher on '/camera/image_raw'", 'no topic has images')
     latents = stage.listen(PointCloud2, '/perception/latents')
-    play(stage, range(4), compressed, CompressedImage)
+    stage.play(range(4), compressed, CompressedImage)
     stage.until(lambda: latents)
     assert stage.values()['image_transport'] == 'compressed'
 
 
-def test_camera_that_comes_back_with_another_type_is_found_again(stage):
-    stage = stage()
-    play(stage, range(2), compressed, CompressedImage)
+def test_camera_that_comes_back_with_another_type_is_found_again(perception):
+    stage = perception()
+    stage.play(range(2), compressed, CompressedImage)
     stage.unplug()
     stage.until_said('no publisher')
-    play(stage, range(10, 14))
+    stage.play(range(10, 14))
     assert stage.values()['image_transport'] == 'raw'
 
 
-def test_nothing_is_published_without_a_listener_but_the_stream_goes_on(stage):
-    stage = stage()
-    play(stage, range(12))
+def test_nothing_is_published_without_a_listener_but_the_stream_goes_on(perception):
+    stage = perception()
+    stage.play(range(12))
     stage.until(lambda: stage.node._meters.surprise == stage.node._meters.surprise)  # not NaN: there was context
     values = stage.values()
     assert float(values['steps_hz']) > 0 and float(values['latents_out_hz']) == 0
@@ -119,56 +80,56 @@ def test_nothing_is_published_without_a_listener_but_the_stream_goes_on(stage):
 
 
 @pytest.mark.parametrize('publish, tokens', [('pooled', 1), ('grid', 12), ('dense', 48)])
-def test_publish_says_how_many_tokens_go_out(stage, publish, tokens):
-    stage = stage(publish=publish)
+def test_publish_says_how_many_tokens_go_out(perception, publish, tokens):
+    stage = perception(publish=publish)
     latents = stage.listen(PointCloud2, '/perception/latents')
     stage.until(lambda: stage.node._latents_out.get_subscription_count())
-    play(stage, range(4))
+    stage.play(range(4))
     assert stage.until(lambda: latents)[0].width == tokens
 
 
-def test_horizons_can_be_set_while_it_runs_and_are_checked_against_the_bundle(stage):
-    stage = stage()
+def test_horizons_can_be_set_while_it_runs_and_are_checked_against_the_bundle(perception):
+    stage = perception()
     futures = stage.listen(PointCloud2, '/perception/futures')
     result, = stage.node.set_parameters([Parameter('horizons', value=[0.2, 0.9])])
     assert not result.successful and '0.1..0.5 s' in result.reason and '0.9' in result.reason
     result, = stage.node.set_parameters([Parameter('horizons', value=[0.15, 0.35])])
     assert result.successful
-    play(stage, range(12))
+    stage.play(range(12))
     assert read_futures(stage.until(lambda: futures)[-1]).horizons == pytest.approx([0.15, 0.35])
 
 
 @pytest.mark.parametrize('mode', ['frame', 'clip'])
-def test_other_modes_of_encoder(stage, tmp_path, mode):
-    stage = stage(bundle=str(make_bundle(tmp_path / mode, mode)))
+def test_other_modes_of_encoder(perception, tmp_path, mode):
+    stage = perception(bundle=str(make_bundle(tmp_path / mode, mode)))
     futures = stage.listen(PointCloud2, '/perception/futures')
     stage.until(lambda: stage.node._futures_out.get_subscription_count())
-    play(stage, range(16))
+    stage.play(range(16))
     assert stage.until(lambda: futures)[-1].height == 5
 
 
-def test_bundle_without_forecaster_has_no_futures(stage, tmp_path):
-    stage = stage(bundle=str(make_bundle(tmp_path / 'blind', forecaster=False)))
+def test_bundle_without_forecaster_has_no_futures(perception, tmp_path):
+    stage = perception(bundle=str(make_bundle(tmp_path / 'blind', forecaster=False)))
     latents = stage.listen(PointCloud2, '/perception/latents')
     view = stage.listen(Image, '/perception/view')
     stage.until(lambda: stage.node._view_out.get_subscription_count())
-    play(stage, range(6))
+    stage.play(range(6))
     stage.until(lambda: latents and view)
     assert '/perception/futures' not in dict(stage.node.get_topic_names_and_types())
 
 
-def test_view_is_drawn_for_a_listener_at_its_rate(stage):
-    stage = stage(view_rate=60.0)
+def test_view_is_drawn_for_a_listener_at_its_rate(perception):
+    stage = perception(view_rate=60.0)
     view = stage.listen(Image, '/perception/view')
     stage.until(lambda: stage.node._view_out.get_subscription_count())
-    play(stage, range(12))
+    stage.play(range(12))
     stage.until(lambda: view and view[-1].width == 3 * 480)  # the third panel is the future
     image = np.frombuffer(view[-1].data, np.uint8).reshape(view[-1].height, view[-1].width, 3)
     assert view[-1].encoding == 'rgb8' and len(np.unique(image.reshape(-1, 3), axis=0)) > 100
 
 
-def test_lifecycle_services_drive_it_through_all_states(stage, bundle):
-    stage = stage(active=False, autostart=False)
+def test_lifecycle_services_drive_it_through_all_states(perception, bundle):
+    stage = perception(active=False, autostart=False)
 
     def change(transition):
         return stage.call(ChangeState, '/perception/change_state',
@@ -185,7 +146,7 @@ def test_lifecycle_services_drive_it_through_all_states(stage, bundle):
             assert change(Transition.TRANSITION_ACTIVATE) and state() == 'active'
             latents = stage.listen(PointCloud2, '/perception/latents')
             stage.until(lambda: stage.node._latents_out.get_subscription_count())
-            play(stage, range(4))
+            stage.play(range(4))
             stage.until(lambda: latents)
             assert change(Transition.TRANSITION_DEACTIVATE) and state() == 'inactive'
             stage.unplug()
