@@ -30,10 +30,12 @@ class FollowerSettings:
     :param servo: the law.
     :param watchdog: how old what it acts on may be.
     :param horizon: how far ahead of now it aims, in s: the delay from command to motion.
-    :param max_deviation: largest standard deviation of the followed point that is acted on, 0..1 of the image.
-    :param max_surprise: largest mean surprise of the newest latents that is acted on (mean squared difference of normalised
-        latents: 0 as foreseen, about 2 unrelated); 0 does not watch it.
-    :param grasp_radius: the gripper closes nearer to the target than this and opens beyond twice this, in m; 0: never.
+    :param max_deviation: largest standard deviation of the followed point that is acted on, 0..1 of the
+        image.
+    :param max_surprise: largest mean surprise of the newest latents that is acted on (mean squared difference
+        of normalised latents: 0 as foreseen, about 2 unrelated); 0 does not watch it.
+    :param grasp_radius: the gripper closes nearer to the target than this and opens beyond twice this, in m;
+        0: never.
     :param gripper_open: command that opens the gripper, one number per joint; empty if there is no gripper.
     :param gripper_closed: command that closes it.
     """
@@ -73,8 +75,8 @@ class Follower:
     """
     Follows a predicted point as long as there is no doubt about it.
 
-    It starts disabled. Disabled, it commands nothing but still says what it would aim at. In doubt it commands explicit
-    zeros, at every step, and goes on from rest when the doubt is gone.
+    It starts disabled. Disabled, it commands nothing but still says what it would aim at. In doubt it
+    commands explicit zeros, at every step, and goes on from rest when the doubt is gone.
 
     :param settings: how it is tuned; may be replaced between steps.
     :param period: time between two steps in s.

@@ -73,9 +73,10 @@ class PredictedPath:
         """
         The point at one instant, interpolated between horizons and never extrapolated.
 
-        The covariance of a mean of two estimates is at most the mean of their covariances, so interpolating those
-        linearly is on the safe side whatever their correlation. The velocity is that of central differences at the horizons,
-        interpolated too, so that it does not jump when the instant passes a horizon.
+        The covariance of a mean of two estimates is at most the mean of their covariances, so interpolating
+        those linearly is on the safe side whatever their correlation. The velocity is that of central
+        differences at the horizons, interpolated too, so that it does not jump when the instant passes a
+        horizon.
 
         :param lead: seconds after ``stamp_ns``.
         :raises PredictionError: it is before the first or after the last horizon.

@@ -35,13 +35,14 @@ class Servo:
     """
     The velocity that brings the followed point to the target.
 
-    For a camera that translates parallel to its image, the classical law (Chaumette and Hutchinson, Visual servo control,
-    part I, IEEE Robotics & Automation Magazine 13(4), 2006) reduces to ``v = Z/f * (gain * error + feed_forward * velocity)``;
-    Z/f times the image's size is ``view_extent``. The error is taken at the predicted instant, which makes up for the
-    delay of camera, network and arm.
+    For a camera that translates parallel to its image, the classical law (Chaumette and Hutchinson, Visual
+    servo control, part I, IEEE Robotics & Automation Magazine 13(4), 2006) reduces to ``v = Z/f * (gain *
+    error + feed_forward * velocity)``; Z/f times the image's size is ``view_extent``. The error is taken at
+    the predicted instant, which makes up for the delay of camera, network and arm.
 
-    Where the camera is carried by what the command moves, the velocity it sees already contains the command. The loop
-    is then stable for ``feed_forward + gain * lead < 1``; for a camera that stands still feed_forward may be 1.
+    Where the camera is carried by what the command moves, the velocity it sees already contains the command.
+    The loop is then stable for ``feed_forward + gain * lead < 1``; for a camera that stands still
+    feed_forward may be 1.
 
     :param settings: how the law is tuned.
     :param period: time between two calls of ``step`` in s, which the slew limit counts in.

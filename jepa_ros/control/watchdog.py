@@ -21,9 +21,10 @@ class WatchdogSettings:
     How old what is acted on may be.
 
     :param max_age: limit in s of the age by header stamp, on the clock that stamps are made with.
-    :param max_silence: limit in s of the time since reception, on a steady clock: it also runs out where the other clock
-        stands still, jumps, or belongs to a sender that stamps old frames anew.
-    :param max_future: how far in s a stamp may lie in the future, for clocks of two machines that differ a little.
+    :param max_silence: limit in s of the time since reception, on a steady clock: it also runs out where the
+        other clock stands still, jumps, or belongs to a sender that stamps old frames anew.
+    :param max_future: how far in s a stamp may lie in the future, for clocks of two machines that differ a
+        little.
     """
 
     max_age: float = 0.3
@@ -35,8 +36,9 @@ class Watchdog(Generic[Content]):
     """
     Holds the newest message of one stream and says whether it may be acted on.
 
-    A message that is wrong in itself (another model, a stamp that is zero or in the future) also takes back what was held:
-    then its sender is in doubt, and the next good message ends that doubt. One that is merely late changes nothing.
+    A message that is wrong in itself (another model, a stamp that is zero or in the future) also takes back
+    what was held: then its sender is in doubt, and the next good message ends that doubt. One that is merely
+    late changes nothing.
 
     :param name: what the stream is called in reasons.
     :param settings: its limits.

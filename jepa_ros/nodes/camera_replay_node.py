@@ -27,18 +27,19 @@ from jepa_ros.nodes.player import Player
 from jepa_ros.paths import find_recording
 
 PARAMETERS = (
-    ParameterSpec('path', '', 'Video file or bag (rosbag2 directory or file, ROS 1 .bag), or the name of a recording '
-                              'that ships with the package.', live=False),
+    ParameterSpec('path', '', 'Video or bag (rosbag2 directory or file, ROS 1 .bag), or the name of a recording that ships.',
+                  live=False),
     ParameterSpec('topic', '', 'Camera topic in the bag; empty: the only one there is.', live=False),
-    ParameterSpec('image_transport', 'recorded', 'Publish messages as they were recorded, or as raw or compressed (JPEG) '
-                                                 'images.', choices=('recorded', 'raw', 'compressed'), live=False),
+    ParameterSpec('image_transport', 'recorded', 'Publish messages as recorded, or as raw or compressed (JPEG) images.',
+                  choices=('recorded', 'raw', 'compressed'), live=False),
     ParameterSpec('rate', 1.0, 'Factor on the recorded rate.', '', 0.01, 100.0, live=False),
-    ParameterSpec('stamps', 'now', 'Header stamps: the present, or those recorded; then /clock is published from them and the '
-                                   'graph must run with use_sim_time.', choices=('now', 'recorded'), live=False),
+    ParameterSpec('stamps', 'now', 'Header stamps: present ones, or those recorded; then /clock is published from them and '
+                  'the graph must run on use_sim_time.', choices=('now', 'recorded'), live=False),
     ParameterSpec('loop', False, 'Begin again at the end; else the node ends with exit code 0.', live=False),
     ParameterSpec('frame_id', '', 'frame_id of the images; empty: as recorded.', live=False),
-    ParameterSpec('wait_for_subscriber', 10.0, 'How long the first frame waits for somebody to subscribe.', 's', 0.0,
-                  3600.0, live=False),
+    ParameterSpec('wait_for_subscribers', 1, 'Number of subscribers that the first frame waits for.', '', 0, 100,
+                  live=False),
+    ParameterSpec('wait_timeout', 10.0, 'How long it waits for them at most.', 's', 0.0, 3600.0, live=False),
 )
 
 #: Reliable, so that any subscriber matches; a slow one loses what is older than these.
@@ -77,9 +78,9 @@ class CameraReplayNode(ManagedNode):
     def activate(self) -> None:
         self._subscribed.clear()
         # rclpy has no event for a new subscriber that Humble knows too.
-        self._search = self.create_timer(0.02, self._look_for_subscriber, clock=self.steady)
+        self._search = self.create_timer(0.02, self._look_for_subscribers, clock=self.steady)
         self._player = Player(self._recording, self._prepare, self._publish, self._ended,
-                              before_start=self._wait_for_subscriber, rate=self.parameters['rate'],
+                              before_start=self._wait_for_subscribers, rate=self.parameters['rate'],
                               loop=self.parameters['loop'])
         self._player.start()
 
@@ -114,8 +115,8 @@ class CameraReplayNode(ManagedNode):
                 health.warn(f'{self._player.late} frames could not be made ready in time: lower the rate')
         return health
 
-    def _look_for_subscriber(self) -> None:
-        if self._image_publisher.get_subscription_count():
+    def _look_for_subscribers(self) -> None:
+        if self._image_publisher.get_subscription_count() >= self.parameters['wait_for_subscribers']:
             self._subscribed.set()
             self._stop_looking()
 
@@ -126,14 +127,15 @@ class CameraReplayNode(ManagedNode):
 
     # From the player's threads.
 
-    def _wait_for_subscriber(self) -> bool:
-        player, patience = self._player, self.parameters['wait_for_subscriber']
-        if patience and not self._subscribed.wait(patience):
+    def _wait_for_subscribers(self) -> bool:
+        closing, asked = self._player.closing, self.parameters['wait_for_subscribers']
+        if not self._subscribed.wait(self.parameters['wait_timeout']):
             self.get_logger().warning(
-                f"nobody subscribed to '{self._image_publisher.topic_name}' within {patience:g} s: starting all the same")
-        elif patience:
-            return not player.closing.wait(SETTLE)
-        return not player.closing.is_set()
+                f"{self._image_publisher.get_subscription_count()} of {asked} subscribers to "
+                f"'{self._image_publisher.topic_name}' came within {self.parameters['wait_timeout']:g} s: starting all the same")
+        elif asked:
+            closing.wait(SETTLE)
+        return not closing.is_set()
 
     def _prepare(self, frame: RecordedFrame) -> Image | CompressedImage | None:
         """Make the message, all but its stamp."""

@@ -86,7 +86,7 @@ def perception_graph(*, image_topic: str = '', image_transport: str = '', bundle
 
 
 def replay_graph(path: str, *, topic: str = '', rate: float = 1.0, stamps: str = 'now', loop: bool = False,
-                 **perception) -> list[NodeSpec]:
+                 wait_for_subscribers: int = 1, **perception) -> list[NodeSpec]:
     """
     A recording in the place of the camera, and what :func:`perception_graph` makes. The camera is the first node.
 
@@ -95,12 +95,14 @@ def replay_graph(path: str, *, topic: str = '', rate: float = 1.0, stamps: str =
     :param rate: factor on the recorded rate.
     :param stamps: ``now``, or ``recorded``: then the whole graph runs on the /clock that the camera publishes.
     :param loop: begin again at the end.
+    :param wait_for_subscribers: number of subscribers that the first frame waits for.
     :param perception: arguments of :func:`perception_graph`.
     """
     if stamps == 'recorded':
         perception['use_sim_time'] = True
     image_topic = perception.get('image_topic') or IMAGE_TOPIC
-    parameters = {'path': str(path), 'topic': topic, 'rate': float(rate), 'stamps': stamps, 'loop': loop}
+    parameters = {'path': str(path), 'topic': topic, 'rate': float(rate), 'stamps': stamps, 'loop': loop,
+                  'wait_for_subscribers': wait_for_subscribers}
     camera = NodeSpec('camera_replay_node', 'camera', perception.get('namespace', ''), parameters,
                       _parameter_files('camera', perception.get('params_file', '')),
                       (('~/image_raw', image_topic),), perception.get('log_level', 'info'))

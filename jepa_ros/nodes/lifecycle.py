@@ -188,16 +188,19 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
     executor = SingleThreadedExecutor()
     stopped = threading.Event()
 
+    def wake() -> None:
+        executor.create_task(lambda: None)  # executor.wake() would not make spin_once return
+
     def stop() -> None:
         stopped.set()
-        executor.wake()
+        wake()
 
     node = None
     try:
         with _on_signal(stop):
             try:
                 node = make_node()
-                node.wake = executor.wake
+                node.wake = wake
                 executor.add_node(node)
                 if node.parameters['autostart'] and not node.bring_up() and node.must_start:
                     return 2

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import time
+
+import numpy as np
+import pytest
+import recorded
+from children import Child
+from conftest import shared_data
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
+from peer import Peer
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+
+from jepa_ros.images import decode_compressed, decode_raw
+from jepa_ros.nodes import transport
+from jepa_ros.nodes.messages import to_ns
+
+pytestmark = pytest.mark.ros
+TOPIC = '/camera/image_raw'
+RELIABLE = QoSProfile(depth=100)  # these tests count; that best effort arrives is another test's matter
+
+
+def player(path, *remaps, **parameters):
+    """Start camera_replay_node on a recording."""
+    options = [word for name, value in {'path': str(path), **parameters}.items()
+               for word in ('-p', f'{name}:={json.dumps(value)}')]
+    return Child('-m', 'jepa_ros.nodes.camera_replay_node', '--ros-args', *options, *remaps,
+                 environment=transport.environment())
+
+
+@pytest.fixture
+def peer():
+    with Peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+def bag(tmp_path):
+    return recorded.write_bag(tmp_path / 'bag', {recorded.CAMERA: recorded.camera(15)})
+
+
+def numbers(inbox):
+    """The numbers in the pictures received."""
+    images = [decode_compressed(m.data, m.format) if isinstance(m, CompressedImage) else
+              decode_raw(m.encoding, m.height, m.width, m.step, bool(m.is_bigendian), m.data) for m in inbox.messages]
+    return [recorded.number_of(image) for image in images]
+
+
+def stamps(inbox):
+    return [to_ns(message.header.stamp) for message in inbox.messages]
+
+
+def test_a_bag_is_published_as_recorded_with_present_stamps_and_the_node_ends(peer, bag):
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+    before = peer.node.get_clock().now().nanoseconds
+    with player(bag) as child:
+        assert child.process.wait(20) == 0
+        after = peer.node.get_clock().now().nanoseconds
+        images.wait(count=15)
+    assert numbers(images) == list(range(15))
+    assert {(m.format, m.header.frame_id) for m in images.messages} == {('jpeg', 'lens')}
+    assert before < stamps(images)[0] and stamps(images)[-1] < after
+    pace = np.diff(stamps(images)) / recorded.STEP_NS
+    assert np.median(np.abs(pace - 1)) < 0.1
+
+
+def test_recorded_stamps_bring_their_clock_before_each_image(peer, bag):
+    order = []
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+    clocks = peer.listen(Clock, '/clock', RELIABLE)
+    with player(bag, stamps='recorded') as child:
+        assert child.process.wait(20) == 0
+        images.wait(count=15)
+        clocks.wait(lambda m: to_ns(m.clock) == stamps(images)[-1])
+    expected = [recorded.START_NS + i * recorded.STEP_NS for i in range(15)]
+    assert stamps(images) == expected
+    assert {to_ns(m.clock) for m in clocks.messages} <= set(expected)
+    order = [abs(t) for t in np.subtract(clocks.times[-10:], images.times[-10:])]
+    assert np.median(order) < 0.02
+
+
+@pytest.mark.parametrize('asked, kind', [('raw', Image), ('compressed', CompressedImage)])
+@pytest.mark.parametrize('compressed', [True, False])
+def test_the_type_asked_for_is_published_whatever_was_recorded(peer, tmp_path, asked, kind, compressed):
+    path = recorded.write_bag(tmp_path / 'bag', {recorded.CAMERA: recorded.camera(5, compressed=compressed)})
+    images = peer.listen(kind, TOPIC, RELIABLE)
+    with player(path, image_transport=asked) as child:
+        assert child.process.wait(20) == 0
+        images.wait(count=5)
+    assert numbers(images) == list(range(5))
+
+
+def test_a_video_starts_at_one_second(peer, tmp_path):
+    images = peer.listen(Image, TOPIC, RELIABLE)
+    with player(recorded.write_video(tmp_path / 'v.mp4', 10), stamps='recorded') as child:
+        assert child.process.wait(20) == 0
+        images.wait(count=10)
+    assert stamps(images)[0] == 10**9
+    assert numbers(images) == list(range(10))
+
+
+@pytest.mark.parametrize('stamp', [0, recorded.START_NS])
+def test_useless_stamps_are_replaced_by_log_time_and_it_says_so(peer, tmp_path, stamp):
+    path = recorded.write_bag(tmp_path / 'bag', {recorded.CAMERA: recorded.camera(6, stamps=[stamp] * 6)})
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+    with player(path, stamps='recorded') as child:
+        child.wait_line('the times at which they were recorded are used instead')
+        assert child.process.wait(20) == 0
+        images.wait(count=6)
+    assert stamps(images) == [recorded.START_NS + i * recorded.STEP_NS for i in range(6)]
+
+
+def test_a_gap_of_two_seconds_is_one_also_in_wall_time(peer, tmp_path):
+    frames = recorded.camera(4)
+    late = recorded.START_NS + 2 * 10**9
+    frames[2:] = [(late + i, recorded.image_message(i, late + i * recorded.STEP_NS, True)) for i in (2, 3)]
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+    with player(recorded.write_bag(tmp_path / 'bag', {recorded.CAMERA: frames})) as child:
+        assert child.process.wait(20) == 0
+        images.wait(count=4)
+    assert images.times[2] - images.times[1] == pytest.approx(2.0, abs=0.15)
+
+
+def test_the_rate_is_a_factor(peer, bag):
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+    with player(bag, rate=0.5) as child:
+        assert child.process.wait(20) == 0
+        images.wait(count=15)
+    assert np.median(np.diff(stamps(images))) == pytest.approx(2 * recorded.STEP_NS, rel=0.1)
+
+
+def test_loop_begins_again_until_it_is_told_to_end(peer, bag):
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+    with player(bag, loop=True, stamps='recorded') as child:
+        images.wait(count=20)
+        assert child.stop() == 0
+    assert numbers(images)[:20] == [*range(15), *range(5)]
+    assert np.diff(stamps(images)[:20]).min() < 0
+
+
+def test_nothing_is_sent_before_the_subscribers_are_there(bag):
+    """The first image is not for those who come first but for all who were announced."""
+    with player(bag, wait_for_subscribers=2, wait_timeout=60.0), Peer('first') as first:
+        early = first.listen(CompressedImage, TOPIC, RELIABLE)
+        diagnostics = first.listen(DiagnosticArray, '/diagnostics')
+        diagnostics.wait(lambda m: m.status[0].name == 'camera' and any(v.value == 'active' for v in m.status[0].values))
+        diagnostics.wait(count=2)
+        assert early.messages == []
+        with Peer('second') as second:
+            images = second.listen(CompressedImage, TOPIC, RELIABLE)
+            images.wait(count=15)
+            early.wait(count=15)
+    assert numbers(images) == numbers(early) == list(range(15))
+
+
+def test_it_does_not_wait_for_ever(bag):
+    with player(bag, wait_timeout=0.2) as child:
+        child.wait_line('starting all the same')
+        assert child.process.wait(20) == 0
+
+
+@pytest.mark.parametrize('parameters, sentence', [
+    ({'path': '/no/such.bag'}, "expected a recording as a path or one of those shipped"),
+    ({'path': ''}, "parameter 'path' must name a video or a bag"),
+    ({'topic': '/other'}, 'expected camera topic /other, found /camera/image_raw (15 frames)'),
+    ({'path': __file__}, 'expected a video'),
+    ({'rate': 0.0}, "parameter 'rate'"),
+    ({'stamps': 'maybe'}, "parameter 'stamps' must be one of now, recorded"),
+])
+def test_what_cannot_be_played_is_one_sentence_and_exit_code_2(bag, parameters, sentence):
+    with player(**{'path': bag, **parameters}) as child:
+        child.wait_line(sentence)
+        assert child.process.wait(20) == 2
+        assert not any('Traceback' in line for line in child.lines)
+
+
+def test_a_frame_that_does_not_decode_is_left_out_if_it_must_be_decoded(peer, tmp_path):
+    frames = recorded.camera(5)
+    frames[2][1].data = frames[2][1].data[:100]
+    images = peer.listen(Image, TOPIC, RELIABLE)
+    with player(recorded.write_bag(tmp_path / 'bag', {recorded.CAMERA: frames}), image_transport='raw') as child:
+        child.wait_line('a frame is left out')
+        assert child.process.wait(20) == 0
+        images.wait(count=4)
+    assert numbers(images) == [0, 1, 3, 4]
+
+
+def test_deactivated_it_pauses_and_activated_it_begins_again(peer, bag):
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+
+    def transition(number):
+        request = ChangeState.Request()
+        request.transition.id = number
+        assert peer.call(ChangeState, '/camera/change_state', request).success
+
+    with player(bag, loop=True, stamps='recorded') as child:
+        images.wait(count=3)
+        transition(4)
+        marker = peer.listen(DiagnosticArray, '/diagnostics')
+        marker.wait(lambda m: m.status[0].name == 'camera', count=2)
+        count = len(images.messages)
+        marker.clear()
+        marker.wait(lambda m: m.status[0].name == 'camera')
+        assert len(images.messages) == count
+        transition(3)
+        images.wait(lambda m: True, count=count + 1)
+        assert stamps(images)[count] == recorded.START_NS
+        assert child.stop() == 0
+
+
+def test_full_pace_at_1280x720_raw(peer):
+    """Decoding happens ahead of time: 30 raw images a second of that size leave at their time."""
+    path = shared_data() / 'videos' / 'sam2_02_cups.mp4'
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    images = []
+
+    def keep(message):
+        images.append((time.monotonic(), to_ns(message.header.stamp), message.width, len(message.data)))
+
+    peer.node.create_subscription(Image, TOPIC, keep, best_effort)
+    with player(path) as child:
+        assert child.process.wait(40) == 0
+    assert {size for *_, size in images} == {1280 * 720 * 3}
+    sent = np.array([stamp for _, stamp, *_ in images]) / 1e9
+    assert (sent[-1] - sent[0]) == pytest.approx(299 / 30, rel=0.02)
