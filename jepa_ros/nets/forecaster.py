@@ -34,8 +34,8 @@ class Forecaster(nn.Module):
     """
     Δt-conditioned prediction of future latents.
 
-    The output is a learned share of the newest latent, per feature and horizon, plus what the transformer adds:
-    persistence shrunk towards the mean is where it starts, so all it learns is what moves.
+    The output is a learned share of the newest latent, per feature and horizon, plus what the transformer adds. It
+    begins as persistence exactly (share 1, nothing added), so all there is to learn is what moves and how unsure it is.
 
     :param encoder: the `EncoderConfig` whose latents it reads.
     :param latent_dim: D.
@@ -52,7 +52,9 @@ class Forecaster(nn.Module):
         self.proj = nn.Linear(width, latent_dim)
         self.share = nn.Linear(width, latent_dim)
         initialise(self, self.blocks)
-        nn.init.constant_(self.share.bias, 2.0)  # a share of 0.88: begin near persistence
+        for layer in (self.proj, self.share):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, context, times, dt):
         """
@@ -76,7 +78,7 @@ class Forecaster(nn.Module):
         for block in self.blocks:
             x, q = self._block(block, x, q, table, query_table, horizons)
         q = self.norm(q).unflatten(0, (batch, horizons))
-        return self.proj(q) + torch.sigmoid(self.share(step))[:, :, None] * newest[:, None]
+        return self.proj(q) + (1 + self.share(step))[:, :, None] * newest[:, None]
 
     @staticmethod
     def _block(block, x, q, table, query_table, horizons):

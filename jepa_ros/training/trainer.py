@@ -30,6 +30,7 @@ from jepa_ros.training import model as models
 from jepa_ros.training import objectives, watch
 from jepa_ros.skill import SkillTable
 
+HORIZONS_PER_STEP = 3  # slices a step asks the forecaster for; more of them cost time and vary little
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
 
 
@@ -109,7 +110,8 @@ class Trainer:
         """
         The clips and masks of one step, from its number alone.
 
-        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T], context ids, target ids, labels.
+        :returns: the arguments of `train_step`: frames uint8 [B, F, H, W, 3], times float32 [B, T], context and target
+            ids, labels float32 [B, T, 2], the forecaster's newest context slice, the slices to forecast.
         """
         values = self.config
         rng = np.random.default_rng([values.seed, step])
@@ -124,14 +126,15 @@ class Trainer:
         frames = _light(rng, np.stack([clip.images for clip in clips]), values.data.light)
         labels = self._labels(rng, clips)
         newest = int(rng.integers(values.forecaster.context - 1, values.data.slices - 1))
+        later = newest + 1 + rng.permutation(values.data.slices - 1 - newest)[:HORIZONS_PER_STEP]
         return (torch.from_numpy(frames), torch.from_numpy(times).float(), torch.from_numpy(context_ids),
-                torch.from_numpy(target_ids), labels, newest)
+                torch.from_numpy(target_ids), labels, newest, later.tolist())
 
-    def train_step(self, frames, times, context_ids, target_ids, labels, newest):
+    def train_step(self, frames, times, context_ids, target_ids, labels, newest, later):
         """
         One step.
 
-        :param newest: index of the forecaster's newest context slice.
+        :param newest: index of the forecaster's newest context slice; `later`: indices of the slices to forecast.
         :returns: dict of the losses and the rate.
         """
         values, model = self.config.optimiser, self.model
@@ -144,8 +147,7 @@ class Trainer:
             targets = objectives.encode_targets(model.target, frames, times)
             latents = targets.unflatten(1, (times.shape[1], -1))
             loss, futures, dt = objectives.forecast(
-                model.forecaster, latents, times, self.config.forecaster.context, newest,
-                list(range(newest + 1, times.shape[1])))
+                model.forecaster, latents, times, self.config.forecaster.context, newest, later)
             figures = {'forecast': loss.item(), 'rate': rate}
             if pretraining:
                 masked = objectives.masked_prediction(model.encoder, model.predictor, frames, times, context_ids,
@@ -153,7 +155,7 @@ class Trainer:
                 figures['masked'] = masked.item()
                 loss = loss + masked
         if model.readout is not None:
-            point, label = self._readout_loss(futures.detach().float(), dt, labels[:, newest + 1:])
+            point, label = self._readout_loss(futures.detach().float(), dt, labels[:, later])
             figures['readout'] = label.item()
             loss = loss + point
         self.optimiser.zero_grad(set_to_none=True)
