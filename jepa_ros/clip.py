@@ -2,10 +2,10 @@
 """
 The window between a camera and an encoder: which frames are wanted, and the newest complete set of them.
 
-Frames are chosen by header stamp, never by count. A schedule with one due time per ``frame_period`` runs along
-while frames come, so that a camera of any rate gives frames that are on average one period apart: 30 Hz and a
-period of 0.05 s takes the frames at 0, 67, 100, 167, 200 ms. Nothing waits in a queue: a worker that comes late
-gets the newest set, and what it missed is counted.
+Frames are chosen by header stamp, never by count. A schedule with one due time per ``frame_period`` runs
+along while frames come, so that a camera of any rate gives frames that are on average one period apart: 30 Hz
+and a period of 0.05 s takes the frames at 0, 67, 100, 167, 200 ms. Nothing waits in a queue: a worker that
+comes late gets the newest set, and what it missed is counted.
 
 Two threads meet here: the camera's callback offers and pushes, one worker takes.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from jepa_ros.images import Geometry
 
 _NS = 1_000_000_000
-_LATE_BEFORE_JUMP = 5  # so many late frames in a row, each newer than the one before, are a clock that was set back
+_LATE_BEFORE_JUMP = 5  # so many late frames in a row, each newer than the last, are a clock that was set back
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class WindowRequest:
     :param frames: frames per set
     :param new_frames: how many of them must be new since the last set
     :param max_gap: a longer time without frames ends the history (s)
-    :param anchored: for encoders with constant positions: the newest frame, and for every earlier place in the
-        set the frame nearest to ``newest - k * frame_period``; a frame may stand in two places where some are missing
+    :param anchored: for encoders with constant positions: the newest frame, and for every earlier place in
+        the set the frame nearest to ``newest - k * frame_period``; a frame may stand in two places where some
+        are missing
     """
 
     frame_period: float
@@ -87,7 +88,7 @@ class ClipWindow:
         self._slack = round(tolerance * request.frame_period * _NS)
         self._max_gap = round(request.max_gap * _NS)
         self._max_future = round(max_future * _NS)
-        # Phase-locked frames are one period apart on average only; three more cover an anchored set in any case.
+        # Frames are one period apart on average only: three more cover an anchored set in any case.
         self._history: deque[_Entry] = deque(maxlen=request.frames + (3 if request.anchored else 0))
         self._condition = threading.Condition()
         self._closed = False
@@ -184,11 +185,12 @@ class ClipWindow:
     @property
     def counts(self) -> dict[str, int]:
         """
-        What became of every frame that was offered, each in exactly one count, all of them summing to their number.
+        What became of every frame that was offered, each in exactly one count, all of them summing to their
+        number.
 
         Beside the names of :class:`Verdict`: ``used`` (handed out as new), ``overrun`` (skipped because the
-        encoder was slow), ``cleared`` (in the history when it was cleared), ``failed`` (wanted, and never pushed:
-        it could not be decoded), ``waiting`` (still in the window).
+        encoder was slow), ``cleared`` (in the history when it was cleared), ``failed`` (wanted, and never
+        pushed: it could not be decoded), ``waiting`` (still in the window).
         """
         with self._condition:
             counts = {name: self._counts[name] for name in _COUNTS}
@@ -202,7 +204,7 @@ class ClipWindow:
             return {name: self._resets[name] for name in ('jump', 'gap', 'resolution', 'asked')}
 
     def _judge(self, stamp: int, now: int | None) -> Verdict:
-        """Return the verdict on a stamp and move the schedule along; clear the history where time is broken."""
+        """Return the verdict on a stamp and move the schedule along; clear the history where time breaks."""
         if self._closed:
             return Verdict.CLOSED
         if stamp <= 0:

@@ -2,9 +2,9 @@
 """
 The bytes of the clouds: latents and futures as the fields of a sensor_msgs/PointCloud2, and back.
 
-One point is one token: ``x y z t surprise model descriptor``, where the descriptor is one field of float32 x D, as
-PCL's descriptor types have it. Latents are one row; futures are organised, one row per horizon. A field of a
-thousand numbers is one field here; sensor_msgs_py would make a thousand of it.
+One point is one token: ``x y z t surprise model descriptor``, where the descriptor is one field of float32 x
+D, as PCL's descriptor types have it. Latents are one row; futures are organised, one row per horizon. A field
+of a thousand numbers is one field here; sensor_msgs_py would make a thousand of it.
 """
 
 import array
@@ -70,15 +70,15 @@ def decode_latents(height: int, width: int, fields, point_step: int, row_step: i
     :param fields: objects with name, offset, datatype and count, such as sensor_msgs/PointField
     :param data: the bytes, as anything with the buffer interface; copied
     :param stamp_ns: header stamp (ns); the others are the cloud's fields of the same names
-    :raises CloudError: anything is not exactly as :func:`encode_latents` writes it, a value is not finite (surprise
-        may be NaN), a time lies ahead, or the stamp is zero
+    :raises CloudError: anything is not exactly as :func:`encode_latents` writes it, a value is not finite
+        (surprise may be NaN), a time lies ahead, or the stamp is zero
     """
     points = _decode(height, width, fields, point_step, row_step, is_bigendian, data, stamp_ns)
     if height != 1:
         raise CloudError(f'expected latents in one row, found {height} rows')
     times = points['t'][0].copy()
     if (times > 0).any():
-        raise CloudError(f'expected the times of latents at or before the stamp, found {times.max():g} s after it')
+        raise CloudError(f'expected latents at or before their stamp, found {times.max():g} s after it')
     return Latents(stamp_ns, points['descriptor'][0].copy(), _positions(points), times,
                    points['surprise'][0].copy(), int(points['model'][0, 0]))
 
@@ -96,13 +96,14 @@ def decode_futures(height: int, width: int, fields, point_step: int, row_step: i
     if (times != horizons[:, None]).any() or horizons[0] <= 0 or (np.diff(horizons) <= 0).any():
         raise CloudError('expected one horizon per row, positive and ascending, found '
                          f"{', '.join(f'{t:g}' for t in horizons)} s in the first column")
-    return Futures(stamp_ns, horizons, points['descriptor'].copy(), _positions(points), int(points['model'][0, 0]))
+    return Futures(stamp_ns, horizons, points['descriptor'].copy(), _positions(points),
+                   int(points['model'][0, 0]))
 
 
 def _point_type(width: int) -> np.dtype:
     """Return the layout of one point with a descriptor of ``width`` numbers."""
-    return np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('t', '<f4'), ('surprise', '<f4'), ('model', '<u4'),
-                     ('descriptor', '<f4', (width,))])
+    return np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('t', '<f4'), ('surprise', '<f4'),
+                     ('model', '<u4'), ('descriptor', '<f4', (width,))])
 
 
 def _fields(width: int) -> tuple[Field, ...]:
@@ -135,11 +136,12 @@ def _decode(height, width, fields, point_step, row_step, is_bigendian, data, sta
     found = tuple(Field(field.name, field.offset, field.datatype, field.count) for field in fields)
     descriptor = found[-1].count if found else 0
     if descriptor < 1 or found != _fields(descriptor):
-        raise CloudError(f'expected the fields {_describe(_fields(max(descriptor, 1)))}, found {_describe(found)}')
+        expected = _describe(_fields(max(descriptor, 1)))
+        raise CloudError(f'expected the fields {expected}, found {_describe(found)}')
     layout = _point_type(descriptor)
     if point_step != layout.itemsize or row_step != point_step * width:
-        raise CloudError(f'expected a point step of {layout.itemsize} and a row step of {layout.itemsize * width} '
-                         f'bytes, found {point_step} and {row_step}')
+        raise CloudError(f'expected a point step of {layout.itemsize} and a row step of '
+                         f'{layout.itemsize * width} bytes, found {point_step} and {row_step}')
     buffer = np.frombuffer(data, dtype=np.uint8)
     if buffer.size != row_step * height:
         raise CloudError(f'expected {row_step * height} bytes, found {buffer.size}')

@@ -2,9 +2,9 @@
 """
 Camera messages to RGB images, and the one resize that training, replay and the node share.
 
-The conversion agrees with ROS 2's cv_bridge wherever cv_bridge gives an image, and is right where cv_bridge is
-not: rows padded by any number of bytes, big-endian pixels, buffers that are too short, and compressed images
-that end early (OpenCV paints what is missing grey and says nothing).
+The conversion agrees with ROS 2's cv_bridge wherever cv_bridge gives an image, and is right where cv_bridge
+is not: rows padded by any number of bytes, big-endian pixels, buffers that are too short, and compressed
+images that end early (OpenCV paints what is missing grey and says nothing).
 """
 
 import struct
@@ -21,8 +21,8 @@ class ImageError(JepaError):
     """An image that cannot be decoded."""
 
 
-# encoding: (OpenCV conversion to RGB or None, channels). These are linear per channel, so that converting after the
-# resize gives the same bytes for a fraction of the cost (test_images pins it, bit for bit).
+# encoding: (OpenCV conversion to RGB or None, channels). These are linear per channel, so that converting
+# after the resize gives the same bytes for a fraction of the cost (test_images pins it, bit for bit).
 _CHANNELS = {
     'rgb8': (None, 3),
     'bgr8': (cv2.COLOR_BGR2RGB, 3),
@@ -82,7 +82,7 @@ class Geometry:
         return (points * self._extent(points) + self._corner(points)) / self._size(points)
 
     def from_received(self, points) -> np.ndarray:
-        """Map points [..., 2] of the received image (0..1) into the crop; outside of the crop they leave 0..1."""
+        """Map points [..., 2] of the received image (0..1) into the crop; outside of it they leave 0..1."""
         points = np.asarray(points)
         return (points * self._size(points) - self._corner(points)) / self._extent(points)
 
@@ -114,7 +114,8 @@ def centre_crop(width: int, height: int, size: tuple[int, int]) -> Geometry:
         crop_width = max(1, round(height * columns / rows))
     else:
         crop_height = max(1, round(width * rows / columns))
-    return Geometry(width, height, (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height)
+    return Geometry(width, height, (width - crop_width) // 2, (height - crop_height) // 2,
+                    crop_width, crop_height)
 
 
 def fit(image, size: tuple[int, int]) -> tuple[np.ndarray, Geometry]:
@@ -123,7 +124,7 @@ def fit(image, size: tuple[int, int]) -> tuple[np.ndarray, Geometry]:
 
     :param image: uint8 [H, W, C] or [H, W]
     :param size: (height, width) wanted (px)
-    :returns: the image, uint8 [height, width, ...], in memory of its own; and which part of ``image`` it shows
+    :returns: the picture, uint8 [height, width, ...] in memory of its own; which part of ``image`` it shows
     """
     rows, columns = size
     geometry = centre_crop(image.shape[1], image.shape[0], size)
@@ -139,9 +140,10 @@ def decode_raw(encoding: str, height: int, width: int, step: int, is_bigendian: 
     """
     Decode the fields of a sensor_msgs/Image.
 
-    16-bit images are scaled by 255/65535 as cv_bridge does for mono16; 16UC1, which cv_bridge refuses to call a
-    picture, is treated alike; 32FC1 counts 0..1 as black to white (OpenCV's convention), NaN as black. The scale
-    is the same for every frame: one that follows the content would make the latents of a still scene flicker.
+    16-bit images are scaled by 255/65535 as cv_bridge does for mono16; 16UC1, which cv_bridge refuses to call
+    a picture, is treated alike; 32FC1 counts 0..1 as black to white (OpenCV's convention), NaN as black. The
+    scale is the same for every frame: one that follows the content would make the latents of a still scene
+    flicker.
 
     :param encoding: one of :data:`ENCODINGS`
     :param height: rows (px)
@@ -179,8 +181,8 @@ def decode_compressed(data, format: str = '') -> np.ndarray:
     Decode the fields of a sensor_msgs/CompressedImage.
 
     The bytes decide what they are; drivers write all sorts of things into ``format`` ('jpeg', 'jpg',
-    'rgb8; jpeg compressed bgr8', nothing). An EXIF orientation is not applied, as in cv_bridge: camera_info and
-    every label refer to the image as the sensor read it.
+    'rgb8; jpeg compressed bgr8', nothing). As in cv_bridge, an EXIF orientation is not applied: camera_info
+    and every label refer to the image as the sensor read it.
 
     :param data: the bytes of a JPEG or PNG file, as anything with the buffer interface
     :param format: only quoted when decoding fails
@@ -193,7 +195,7 @@ def decode_compressed(data, format: str = '') -> np.ndarray:
 def fit_raw(encoding: str, height: int, width: int, step: int, is_bigendian: bool, data,
             size: tuple[int, int]) -> tuple[np.ndarray, Geometry]:
     """
-    Do what the node does with every raw frame: :func:`decode_raw`, then :func:`fit`, bit for bit, but cheaper.
+    Do what :func:`decode_raw` and :func:`fit` do, bit for bit but cheaper: once per raw frame of the node.
 
     :param size: (height, width) wanted (px); the others as for :func:`decode_raw`
     :returns: RGB uint8 [height, width, 3] in memory of its own, and its geometry
@@ -219,31 +221,32 @@ def encode_jpeg(image, quality: int = 90) -> bytes:
     :param image: RGB uint8 [H, W, 3]
     :param quality: 1..100
     """
-    done, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ImageError(f"expected an RGB image that JPEG can hold, found one of shape {image.shape}")
     return data.tobytes()
 
 
 def _rows(encoding: str, height: int, row_bytes: int, step: int, data) -> np.ndarray:
-    """Return the bytes of an image without its padding, uint8 [height, row_bytes], as a view if there is none."""
+    """Return the bytes of an image without its padding, uint8 [height, row_bytes]; a view if it has none."""
     if height <= 0 or row_bytes <= 0:
-        raise ImageError(f"expected an image with pixels in encoding '{encoding}', found {height} rows of {row_bytes} "
-                         "bytes")
+        raise ImageError(f"expected an image with pixels in encoding '{encoding}', "
+                         f"found {height} rows of {row_bytes} bytes")
     if step < row_bytes:
-        raise ImageError(f"expected a step of at least {row_bytes} bytes for a row in encoding '{encoding}', found "
-                         f"{step}")
+        raise ImageError(f"expected a step of at least {row_bytes} bytes for a row in encoding '{encoding}', "
+                         f"found {step}")
     buffer = np.frombuffer(data, dtype=np.uint8)
     needed = step * (height - 1) + row_bytes  # some drivers leave the padding of the last row out
     if buffer.size < needed:
-        raise ImageError(f"expected {step * height} bytes ({height} rows of {step}) in encoding '{encoding}', found "
-                         f"{buffer.size}")
+        raise ImageError(f"expected {step * height} bytes ({height} rows of {step}) in encoding '{encoding}',"
+                         f' found {buffer.size}')
     rows = np.lib.stride_tricks.as_strided(buffer, (height, row_bytes), (step, 1), writeable=False)
     return rows if step == row_bytes else np.ascontiguousarray(rows)
 
 
 def _channels(encoding: str, height: int, width: int, step: int, data) -> np.ndarray:
-    """Return the pixels of an 8-bit image, uint8 [height, width, channels], or [height, width] for one channel."""
+    """Return an 8-bit image, uint8 [height, width, channels], or [height, width] for one channel."""
     _, channels = _CHANNELS[encoding]
     rows = _rows(encoding, height, width * channels, step, data)
     return rows if channels == 1 else rows.reshape(height, width, channels)
@@ -256,12 +259,13 @@ def _grey(rows: np.ndarray, dtype: np.dtype, is_bigendian: bool) -> np.ndarray:
         values = values.astype(dtype)
     if dtype == np.uint16:
         return cv2.convertScaleAbs(values, alpha=255 / 65535)
-    return np.rint(np.clip(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0), 0, 1) * 255).astype(np.uint8)
+    shades = np.clip(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    return np.rint(shades * 255).astype(np.uint8)
 
 
 def _check_even(encoding: str, width: int, height: int) -> None:
     if width % 2 or height % 2:
-        raise ImageError(f"expected an even number of pixels in encoding '{encoding}', found {width}x{height}")
+        raise ImageError(f"expected even width and height in encoding '{encoding}', found {width}x{height}")
 
 
 def _decode_bgr(data, format: str) -> np.ndarray:
@@ -276,13 +280,14 @@ def _decode_bgr(data, format: str) -> np.ndarray:
         raise ImageError(f"expected a JPEG or PNG image, found {len(data)} bytes that begin with "
                          f"'{head.hex(' ')}' and format '{format}'")
     if not complete:
-        raise ImageError(f"expected a whole {kind} image, found one that is cut short after {len(data)} bytes")
+        raise ImageError(f'expected a whole {kind} image, found one cut short after {len(data)} bytes')
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        raise ImageError(f"expected a {kind} image, found {len(data)} bytes that are damaged (format '{format}')")
+        raise ImageError(f"expected a {kind} image, found {len(data)} damaged bytes (format '{format}')")
     return image
 
 
@@ -290,9 +295,9 @@ def _jpeg_is_complete(data: memoryview) -> bool:
     """
     Tell whether a JPEG has an end marker after its image data.
 
-    Segments are walked by their lengths up to the scan, because a thumbnail in the header has an end marker of
-    its own; within a scan the marker cannot occur (a 0xff there is followed by a zero). What follows the end is
-    left alone: some cameras pad their buffers.
+    Segments are walked by their lengths up to the scan, because a thumbnail in the header has an end marker
+    of its own; within a scan the marker cannot occur (a 0xff there is followed by a zero). What follows the
+    end is left alone: some cameras pad their buffers.
     """
     at = 2
     while at + 4 <= len(data):

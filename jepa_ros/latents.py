@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Latents and predicted latents: the arrays, where their tokens lie, and what can be done with them without a network.
+Latents and predicted latents: the arrays, where their tokens lie, and what can be done with them without a
+network.
 
 Shapes: N tokens of one slice, D latent width, K horizons. Positions are x and y, 0..1 of the received image.
 """
@@ -28,7 +29,8 @@ class Latents:
     :param tokens: float32 [N, D]
     :param positions: float32 [N, 2], token centres
     :param times: float32 [N], each token's time relative to ``stamp_ns`` (s, <= 0)
-    :param surprise: float32 [N], how far each token is from what was forecast for this time; NaN where nothing was
+    :param surprise: float32 [N], how far each token is from what was forecast for this time; NaN where
+        nothing was
     :param model: uint32, hash of the bundle
     """
 
@@ -78,7 +80,8 @@ def pool(values, mode: str, grid: tuple[int, int], coarse: tuple[int, int] = (3,
     Reduce the tokens to what is published.
 
     :param values: :class:`Latents` or :class:`Futures` with the tokens of the whole grid
-    :param mode: ``dense`` all tokens; ``grid`` the means of blocks, at most ``coarse`` of them; ``pooled`` one mean
+    :param mode: ``dense`` all tokens; ``grid`` the means of blocks, at most ``coarse`` of them; ``pooled``
+        one mean
     :param grid: (rows, columns) of the tokens
     :param coarse: (rows, columns) of the blocks at most
     :returns: the same type; positions are means too; surprise is the mean of what is finite
@@ -161,7 +164,8 @@ def colour_basis(tokens: np.ndarray) -> ColourBasis:
     _, _, directions = np.linalg.svd(samples - mean, full_matrices=False)
     axes = np.zeros((3, samples.shape[1]), dtype=np.float32)
     found = directions[:3]
-    # The sign of a component is arbitrary; its largest weight is made positive, so that it is the same every time.
+    # The sign of a component is arbitrary; its largest weight is made positive, so that it is the same every
+    # time.
     largest = np.take_along_axis(found, np.abs(found).argmax(axis=1)[:, None], axis=1)
     axes[:len(found)] = found * np.where(largest < 0, -1, 1)
     low, high = np.percentile((samples - mean) @ axes.T, [2, 98], axis=0).astype(np.float32)

@@ -22,13 +22,13 @@ def share_directory() -> Path:
     :raises PathError: none of the three holds the package's files
     """
     source = Path(__file__).resolve().parent.parent
-    prefixes = [Path(prefix) for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
-    shares = [prefix / 'share' / 'jepa_ros' for prefix in [*prefixes, Path(sys.prefix)]]
+    prefixes = [prefix for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    shares = [Path(prefix) / 'share' / 'jepa_ros' for prefix in [*prefixes, sys.prefix]]
     for directory in [source, *shares]:
         if (directory / 'package.xml').is_file():
             return directory
-    raise PathError("expected the installed files of jepa_ros (package.xml) in the source tree, in AMENT_PREFIX_PATH "
-                    f"or under {sys.prefix}/share, found none: install the package again")
+    raise PathError('expected the installed files of jepa_ros (package.xml) in the source tree, in '
+                    f'AMENT_PREFIX_PATH or under {sys.prefix}/share, found none: install the package again')
 
 
 def find_bundle(name_or_path) -> Path:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tiny engine bundles, built by hand with onnx.helper: the exact signatures of the real ones, no training, no torch.
+Tiny engine bundles, built by hand with onnx.helper: the exact signatures of the real ones, no training, no
+torch.
 
-The graphs are deterministic and honest: the stream encoder attends to its cache with rotary keys, the forecaster
-follows the trend of its context, the readout finds the centre of what is bright.
+The graphs are deterministic and honest: the stream encoder attends to its cache with rotary keys, the
+forecaster follows the trend of its context, the readout finds the centre of what is bright.
 """
 
 import time
@@ -50,7 +51,10 @@ def make_bundle(directory, mode='stream', size=(96, 128), delay_s=0.0, readout=T
     tubelet = 1 if mode == 'frame' else 2
     frames = {'frame': 1, 'clip': CLIP_FRAMES, 'stream': tubelet}[mode]
     rng = np.random.default_rng(seed)
-    encoder = _stream_encoder(grid, tubelet, rng) if mode == 'stream' else _encoder(mode, grid, frames, tubelet, rng)
+    if mode == 'stream':
+        encoder = _stream_encoder(grid, tubelet, rng)
+    else:
+        encoder = _encoder(mode, grid, frames, tubelet, rng)
     if delay_s:
         _slow_down(encoder, delay_s)
     graphs = {'encoder.onnx': encoder}
@@ -149,7 +153,8 @@ def _embed(builder, grid, frames, tubelet, rng):
     tokens = builder.op('Transpose', tokens, perm=[0, 2, 1, 3])
     tokens = builder.op('Reshape', tokens, _ints(frames // tubelet, rows * columns, tubelet * 3))
     weights = rng.normal(0, 0.3, (tubelet * 3, LATENT_DIM)).astype(np.float32)
-    # The first number of a token is its brightness, which the readout looks for; the others are colour and change.
+    # The first number of a token is its brightness, which the readout looks for; the others are colour and
+    # change.
     weights -= weights.mean(axis=0)
     weights[:, 0] = 1 / (tubelet * 3)
     return builder.op('Add', builder.op('MatMul', tokens, weights),
@@ -161,7 +166,7 @@ def _normalise(builder, tokens):
 
 
 def _encoder(mode, grid, frames, tubelet, rng):
-    """Frame and clip encoders: patch features; in a clip every slice also sees the mean over the whole clip."""
+    """Frame and clip encoders: patch features; in a clip every slice also sees the mean of the clip."""
     builder = _Builder(f'{mode}_encoder')
     tokens = _embed(builder, grid, frames, tubelet, rng)
     shape = [frames // tubelet, grid[0] * grid[1], LATENT_DIM]
@@ -202,7 +207,8 @@ def _stream_encoder(grid, tubelet, rng):
         mixed = builder.op('Transpose', builder.op('MatMul', attention, values), perm=[1, 0, 2])
         mixed = builder.op('Reshape', mixed, _ints(count, LATENT_DIM))
         tokens = builder.op('Add', tokens, mixed)
-        pair = builder.op('Concat', *(builder.op('Unsqueeze', part, _ints(0)) for part in (key, value)), axis=0)
+        pair = [builder.op('Unsqueeze', part, _ints(0)) for part in (key, value)]
+        pair = builder.op('Concat', *pair, axis=0)
         present.append(builder.op('Unsqueeze', pair, _ints(0)))
     builder.output(_normalise(builder, tokens), 'tokens', [count, LATENT_DIM])
     builder.output(builder.op('Concat', *present, axis=0), 'present', [LAYERS, 2, HEADS, count, HEAD_DIM])
@@ -235,15 +241,16 @@ def _forecaster(grid):
     mean = builder.op('ReduceMean', context, _ints(0), keepdims=1)
     offset = builder.op('Sub', times, mean_time)
     spread = builder.op('ReduceSum', builder.op('Mul', offset, offset), _ints(0), keepdims=1)
-    slope = builder.op('Div', builder.op('ReduceSum', builder.op('Mul', offset, context), _ints(0), keepdims=1),
-                       builder.op('Add', spread, _f32(1e-6)))
+    rise = builder.op('ReduceSum', builder.op('Mul', offset, context), _ints(0), keepdims=1)
+    slope = builder.op('Div', rise, builder.op('Add', spread, _f32(1e-6)))
     ahead = builder.op('Sub', dt, mean_time)
-    builder.output(builder.op('Add', mean, builder.op('Mul', ahead, slope)), 'futures', ['K', count, LATENT_DIM])
+    futures = builder.op('Add', mean, builder.op('Mul', ahead, slope))
+    builder.output(futures, 'futures', ['K', count, LATENT_DIM])
     return builder
 
 
 def _readout(grid):
-    """The centre of the tokens, weighted by brightness; the covariance is their spread and grows with the horizon."""
+    """The centre of the tokens weighted by brightness; the covariance is their spread, and grows with dt."""
     builder = _Builder('readout')
     count = grid[0] * grid[1]
     futures = builder.input('futures', ['K', count, LATENT_DIM])
@@ -254,7 +261,7 @@ def _readout(grid):
     point = builder.op('MatMul', weights, centres)  # [K, 2]
     squares = (centres[:, :, None] * centres[:, None, :]).reshape(count, 4)
     second = builder.op('Reshape', builder.op('MatMul', weights, squares), _ints(-1, 2, 2))
-    outer = builder.op('Mul', builder.op('Unsqueeze', point, _ints(2)), builder.op('Unsqueeze', point, _ints(1)))
+    outer = builder.op('Mul', *(builder.op('Unsqueeze', point, _ints(axis)) for axis in (2, 1)))
     spread = builder.op('Sub', second, outer)
     growth = builder.op('Mul', dt, np.eye(2, dtype=np.float32)[None] * np.float32(1e-3))
     builder.output(point, 'point', ['K', 2])
@@ -279,7 +286,7 @@ def _slow_down(builder, delay_s):
         return time.perf_counter() - begun
 
     rounds = max(1, round(2000 * delay_s / min(run_time(2000) for _ in range(3))))
-    frames = builder.nodes[0].output[0]  # the pixels as float: the loop must depend on an input or it is folded
+    frames = builder.nodes[0].output[0]  # the pixels: a loop that depends on no input would be folded away
     start = builder.op('Reshape', builder.op('ReduceMean', frames, keepdims=0), _ints(1, 1))
     nothing = builder.op('Mul', _loop(builder, start, rounds), _f32(0.0))
     nothing = builder.op('Reshape', nothing, _ints(1))

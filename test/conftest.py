@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Before anything imports rclpy: a domain of this process's own, so that runs beside each other (and a robot on the
-# network) never meet. 1..101 are the domains whose ports lie below Linux's ephemeral range.
+# Before anything imports rclpy: a domain of this process's own, so that runs beside each other (and a robot
+# on the network) never meet. 1..101 are the domains whose ports lie below Linux's ephemeral range.
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 101)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.pop('ROS_STATIC_PEERS', None)

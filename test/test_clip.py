@@ -66,8 +66,8 @@ def test_schedule_is_phase_locked(rate, expected):
 
 def test_stream_gets_each_frame_once_in_tubelets():
     sets = run(ClipWindow(STREAM), camera(30, 0.5))
-    assert [milliseconds(frames.stamps_ns) for frames in sets] == [[0, 67], [100, 167], [200, 267], [300, 367],
-                                                                  [400, 467]]
+    assert [milliseconds(frames.stamps_ns) for frames in sets] == [
+        [0, 67], [100, 167], [200, 267], [300, 367], [400, 467]]
     for frames in sets:
         assert frames.images.shape == (2, 2, 2, 3) and frames.reset is None and frames.geometry == GEOMETRY
         np.testing.assert_array_equal(frames.images[:, 0, 0, 0], frames.stamps_ns % 251)
@@ -170,7 +170,8 @@ def test_the_reason_is_told_once():
     window = ClipWindow(FRAME)
     offer(window, START)
     window.clear('deactivated')
-    assert [frames.reset for frames in run(window, camera(20, 0.1, start=START + SECOND))] == ['deactivated', None]
+    sets = run(window, camera(20, 0.1, start=START + SECOND))
+    assert [frames.reset for frames in sets] == ['deactivated', None]
 
 
 def test_a_change_of_resolution_clears():
@@ -253,7 +254,7 @@ def test_a_worker_beside_a_camera_never_sees_a_frame_twice():
 
 
 # Steps between frames (ms): a steady camera, jitter, drops, duplicates, late frames, huge gaps, jumps back.
-STEPS = st.lists(st.one_of(st.integers(1, 120), st.sampled_from([33, 50, 0, -20, -300, 390, 410, 5000, -5000])),
+STEPS = st.lists(st.integers(1, 120) | st.sampled_from([33, 50, 0, -20, -300, 390, 410, 5000, -5000]),
                  max_size=80)
 REQUESTS = st.sampled_from([STREAM, CLIP, FRAME,
                             WindowRequest(frame_period=0.033, frames=4, new_frames=4, max_gap=1.0)])
@@ -288,7 +289,8 @@ def test_whatever_the_camera_does(steps, request_, takes, decoded):
        dropped=st.sets(st.integers(0, 119), max_size=20), rate=st.sampled_from([20, 25, 30, 60]))
 def test_jitter_and_drops_do_not_shift_the_clock(jitter, dropped, rate):
     window = ClipWindow(FRAME)
-    stamps = [stamp + j for k, (stamp, j) in enumerate(zip(camera(rate, 120 / rate), jitter)) if k not in dropped]
+    stamps = [stamp + shift for k, (stamp, shift) in enumerate(zip(camera(rate, 120 / rate), jitter))
+              if k not in dropped]
     taken = [stamp for stamp in stamps if offer(window, stamp) is Verdict.TAKE]
     elapsed = (taken[-1] - taken[0]) / SECOND
     assert len(taken) <= elapsed / 0.05 + 2.25  # never more than asked for

@@ -20,8 +20,8 @@ def make_latents(count=4, dim=3, seed=0):
     rng = np.random.default_rng(seed)
     surprise = rng.random(count, np.float32)
     surprise[0] = np.nan
-    return Latents(STAMP, rng.normal(size=(count, dim)).astype(np.float32), rng.random((count, 2), np.float32),
-                   -rng.random(count, np.float32), surprise, 0xfedcba98)
+    return Latents(STAMP, rng.normal(size=(count, dim)).astype(np.float32),
+                   rng.random((count, 2), np.float32), -rng.random(count, np.float32), surprise, 0xfedcba98)
 
 
 def make_futures(horizons=2, count=4, dim=3, seed=0):
@@ -33,7 +33,8 @@ def make_futures(horizons=2, count=4, dim=3, seed=0):
 
 def decode(function, cloud, stamp=STAMP, big=False, **changes):
     cloud = replace(cloud, **changes)
-    return function(cloud.height, cloud.width, cloud.fields, cloud.point_step, cloud.row_step, big, cloud.data, stamp)
+    return function(cloud.height, cloud.width, cloud.fields, cloud.point_step, cloud.row_step, big,
+                    cloud.data, stamp)
 
 
 def same(first, second):
@@ -60,12 +61,14 @@ def test_bytes_are_those_of_the_fields():
     latents = make_latents()
     cloud = encode_latents(latents)
     assert isinstance(cloud.data, array.array) and cloud.data.typecode == 'B'
-    assert cloud.fields == (Field('x', 0, 7, 1), Field('y', 4, 7, 1), Field('z', 8, 7, 1), Field('t', 12, 7, 1),
-                            Field('surprise', 16, 7, 1), Field('model', 20, 6, 1), Field('descriptor', 24, 7, 3))
+    assert cloud.fields == (
+        Field('x', 0, 7, 1), Field('y', 4, 7, 1), Field('z', 8, 7, 1), Field('t', 12, 7, 1),
+        Field('surprise', 16, 7, 1), Field('model', 20, 6, 1), Field('descriptor', 24, 7, 3))
     assert (cloud.height, cloud.width, cloud.point_step, cloud.row_step) == (1, 4, 36, 144)
     x, y, z, t, surprise, model, *descriptor = struct.unpack_from('<5fI3f', cloud.data, 2 * 36)
     assert [x, y] == latents.positions[2].tolist() and z == 0 and t == latents.times[2]
-    assert surprise == latents.surprise[2] and model == 0xfedcba98 and descriptor == latents.tokens[2].tolist()
+    assert surprise == latents.surprise[2] and model == 0xfedcba98
+    assert descriptor == latents.tokens[2].tolist()
 
 
 def test_futures_have_their_horizon_in_t_and_no_surprise():
@@ -99,7 +102,8 @@ def test_wrong_sizes_are_named(changes, words):
         decode(decode_latents, encode_latents(make_latents()), **changes)
 
 
-@pytest.mark.parametrize('change', [lambda f: f[:-1], lambda f: f[::-1], lambda f: (*f, Field('rgb', 36, 7, 1)),
+@pytest.mark.parametrize('change', [lambda f: f[:-1], lambda f: f[::-1],
+                                    lambda f: (*f, Field('rgb', 36, 7, 1)),
                                     lambda f: (replace(f[0], datatype=8), *f[1:]),
                                     lambda f: (replace(f[0], name='u'), *f[1:]),
                                     lambda f: (*f[:-1], replace(f[-1], count=0))])
@@ -130,7 +134,7 @@ def test_surprise_may_be_unknown_but_not_infinite():
 def test_latents_from_the_future_and_futures_from_the_past_are_refused():
     with pytest.raises(CloudError, match='in one row, found 2'):
         decode(decode_latents, encode_futures(make_futures()))
-    with pytest.raises(CloudError, match='at or before the stamp'):
+    with pytest.raises(CloudError, match='at or before their stamp'):
         decode(decode_latents, encode_futures(make_futures(1)))
     with pytest.raises(CloudError, match='positive and ascending'):
         decode(decode_futures, encode_latents(make_latents()))

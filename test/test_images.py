@@ -38,21 +38,23 @@ def padded(rows, padding):
 def test_eight_bit_colour_with_any_row_padding(size, padding, encoding):
     pixels = picture(*size, BYTES_PER_PIXEL[encoding])
     data, step = padded(pixels.reshape(size[0], -1), padding)
-    expected = {'rgb8': pixels, 'bgr8': pixels[..., ::-1], 'rgba8': pixels[..., :3], 'bgra8': pixels[..., 2::-1],
-                'mono8': np.repeat(pixels, 3, axis=2)}[encoding]
+    expected = {'rgb8': pixels, 'bgr8': pixels[..., ::-1], 'rgba8': pixels[..., :3],
+                'bgra8': pixels[..., 2::-1], 'mono8': np.repeat(pixels, 3, axis=2)}[encoding]
     found = decode_raw(encoding, *size, step, False, data)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
 
-@given(size=SIZES, padding=st.integers(0, 7), big=st.booleans(), encoding=st.sampled_from(['mono16', '16UC1']))
+@given(size=SIZES, padding=st.integers(0, 7), big=st.booleans(),
+       encoding=st.sampled_from(['mono16', '16UC1']))
 def test_sixteen_bit_is_scaled_as_cv_bridge_scales_it(size, padding, big, encoding):
     values = np.random.default_rng(1).integers(0, 65536, size, dtype=np.uint16)
     values.flat[0] = 65535
     rows = values.astype('>u2' if big else '<u2').view(np.uint8)
     data, step = padded(rows, padding)
     grey = np.round(values * (255 / 65535)).astype(np.uint8)
-    np.testing.assert_array_equal(decode_raw(encoding, *size, step, big, data), np.repeat(grey[..., None], 3, 2))
+    found = decode_raw(encoding, *size, step, big, data)
+    np.testing.assert_array_equal(found, np.repeat(grey[..., None], 3, 2))
 
 
 @pytest.mark.parametrize('big', [False, True])
@@ -128,8 +130,8 @@ def test_last_row_may_lack_its_padding():
     (('rgb8', 2, 2, 5, False, bytes(12)), 'step of at least 6 bytes.*found 5'),
     (('rgb8', 0, 2, 6, False, b''), 'image with pixels'),
     (('mono16', 2, 0, 0, False, b''), 'image with pixels'),
-    (('yuv422', 2, 3, 6, False, bytes(12)), 'even number of pixels.*3x2'),
-    (('nv12', 3, 2, 2, False, bytes(12)), 'even number of pixels'),
+    (('yuv422', 2, 3, 6, False, bytes(12)), 'even width and height.*3x2'),
+    (('nv12', 3, 2, 2, False, bytes(12)), 'even width and height'),
     (('nv12', 4, 4, 4, False, bytes(16)), 'expected 24 bytes .* found 16'),
     (('bayer_rggb8', 1, 2, 2, False, bytes(2)), 'at least 2x2 pixels'),
 ])
@@ -155,7 +157,8 @@ def test_fit_raw_is_decode_then_fit_bit_for_bit(height, width, padding, encoding
     if encoding in images._YUV422 or encoding in images._YUV420 or encoding in images._BAYER:
         height, width = 2 * height, 2 * width
     step = 4 * width + padding
-    data = np.random.default_rng(seed).integers(0, 256, step * (height + height // 2), dtype=np.uint8).tobytes()
+    size = step * (height + height // 2)
+    data = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8).tobytes()
     arguments = (encoding, height, width, step, False, data)
     for size in [(32, 48), (7, 5)]:
         image, geometry = fit_raw(*arguments, size)
@@ -168,8 +171,10 @@ def test_fit_of_the_shared_sizes_bit_for_bit():
     # the integer and fractional shrinking of real cameras, which OpenCV does on different paths
     for height, width in [(480, 640), (720, 1280), (96, 128), (64, 64)]:
         for encoding, channels in BYTES_PER_PIXEL.items():
-            arguments = (encoding, height, width, width * channels, False, picture(height, width, channels).tobytes())
-            np.testing.assert_array_equal(fit_raw(*arguments, (96, 128))[0], fit(decode_raw(*arguments), (96, 128))[0])
+            data = picture(height, width, channels).tobytes()
+            arguments = (encoding, height, width, width * channels, False, data)
+            expected, _ = fit(decode_raw(*arguments), (96, 128))
+            np.testing.assert_array_equal(fit_raw(*arguments, (96, 128))[0], expected)
 
 
 def test_fitting_a_vga_frame_costs_less_than_a_millisecond():
@@ -199,7 +204,8 @@ def test_fit_shrinks_by_area_and_grows_linearly():
     assert (np.diff(grown.astype(int)) >= 0).all() and len(set(grown.tolist())) > 2
 
 
-@given(width=st.integers(1, 2000), height=st.integers(1, 2000), rows=st.integers(1, 200), columns=st.integers(1, 200))
+@given(width=st.integers(1, 2000), height=st.integers(1, 2000), rows=st.integers(1, 200),
+       columns=st.integers(1, 200))
 def test_crop_is_centred_inside_and_of_the_right_aspect(width, height, rows, columns):
     crop = images.centre_crop(width, height, (rows, columns))
     assert 0 <= crop.x and 0 <= crop.y
@@ -207,7 +213,8 @@ def test_crop_is_centred_inside_and_of_the_right_aspect(width, height, rows, col
     assert crop.crop_width == width or crop.crop_height == height
     # within half a pixel of the exact aspect, or one pixel at least
     assert (abs(crop.crop_width - crop.crop_height * columns / rows) <= 0.5 + 1e-9 or crop.crop_width == 1
-            or abs(crop.crop_height - crop.crop_width * rows / columns) <= 0.5 + 1e-9 or crop.crop_height == 1)
+            or abs(crop.crop_height - crop.crop_width * rows / columns) <= 0.5 + 1e-9
+            or crop.crop_height == 1)
 
 
 @given(width=st.integers(1, 2000), height=st.integers(1, 2000),

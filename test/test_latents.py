@@ -36,8 +36,9 @@ def make_futures(horizons=(0.1, 0.2, 0.4), count=6, dim=5):
 
 
 def test_centres_go_row_by_row():
-    np.testing.assert_allclose(token_centres((2, 4))[[0, 1, 4]], [[0.125, 0.25], [0.375, 0.25], [0.125, 0.75]])
-    assert token_centres((2, 4)).dtype == np.float32
+    centres = token_centres((2, 4))
+    np.testing.assert_allclose(centres[[0, 1, 4]], [[0.125, 0.25], [0.375, 0.25], [0.125, 0.75]])
+    assert centres.dtype == np.float32
 
 
 def test_centres_in_the_received_image():
@@ -79,7 +80,8 @@ def test_every_token_counts_in_every_grid(grid, mode):
 def test_pooled_futures():
     futures = make_futures()
     pooled = pool(futures, 'pooled', (2, 3))
-    np.testing.assert_allclose(pooled.tokens, futures.tokens.mean(axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
+    expected = futures.tokens.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(pooled.tokens, expected, rtol=1e-5, atol=1e-6)
     assert pooled.horizons is futures.horizons
 
 

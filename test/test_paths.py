@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def share(tmp_path, monkeypatch):
     """A share directory with one bundle, one configuration and one recording in it."""
-    for name in ('models/belt/manifest.yaml', 'models/README.md', 'config/perception.yaml', 'recordings/belt.mp4',
-                 'recordings/README.md'):
+    for name in ('models/belt/manifest.yaml', 'models/README.md', 'config/perception.yaml',
+                 'recordings/belt.mp4', 'recordings/README.md'):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -46,13 +46,14 @@ def test_an_installation_is_found(site, prefix):
 
 
 def test_a_missing_installation_is_named(site):
-    with pytest.raises(JepaError, match='expected the installed files of jepa_ros .* install the package again'):
+    with pytest.raises(JepaError, match='expected the installed files of jepa_ros .* install'):
         paths.share_directory()
 
 
 def test_by_name_or_by_path(share, tmp_path):
     assert paths.find_bundle('belt') == share / 'models' / 'belt'
-    assert paths.find_config('perception') == paths.find_config('perception.yaml') == share / 'config/perception.yaml'
+    for name in ('perception', 'perception.yaml'):
+        assert paths.find_config(name) == share / 'config' / 'perception.yaml'
     assert paths.find_recording('belt') == share / 'recordings' / 'belt.mp4'
     own = tmp_path / 'own'
     own.mkdir()

@@ -35,7 +35,8 @@ class Bundle:
         Load a bundle and check all of it.
 
         :param name_or_path: its directory, or the name of a bundle that the package ships
-        :raises BundleError: no manifest, a wrong manifest, a file that is missing, foreign or not as it was written
+        :raises BundleError: no manifest, a wrong manifest, a file that is missing, foreign or not as it was
+            written
         :raises PathError: there is no such bundle
         """
         path = find_bundle(name_or_path)
@@ -108,7 +109,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
-    """Check that the files of a bundle are exactly those of its manifest; folders (caches) are not looked into."""
+    """Check that the files of a bundle are exactly those of its manifest; folders (caches) are its own."""
     found = {entry.name for entry in path.iterdir() if entry.is_file() and not entry.name.startswith('.')}
     foreign = sorted(found - set(manifest.files) - {MANIFEST})
     if foreign:

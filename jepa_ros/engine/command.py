@@ -11,7 +11,7 @@ from jepa_ros.engine.manifest import Horizons, Manifest
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('bundle', nargs='?', default='conveyor_stream',
-                        help='directory of a bundle, or the name of one that is shipped (default: %(default)s)')
+                        help='directory of a bundle, or the name of a shipped one (default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='print the manifest as JSON')
 
 
@@ -37,7 +37,8 @@ def sections(bundle: Bundle) -> list[tuple[str, list[tuple[str, str]]]]:
                                                            manifest.parity), ('Training', manifest.training)):
         if values:
             found.append((title, list(_flat(values))))
-    found.append(('Files', [(name, f'{(bundle.path / name).stat().st_size / 1e6:.2f} MB, sha256 {digest[:12]}...')
+    sizes = {name: (bundle.path / name).stat().st_size / 1e6 for name in manifest.files}
+    found.append(('Files', [(name, f'{sizes[name]:.2f} MB, sha256 {digest[:12]}...')
                             for name, digest in manifest.files.items()]))
     return found
 
@@ -47,11 +48,12 @@ def _identity(bundle: Bundle) -> list[tuple[str, str]]:
     rows, columns = manifest.grid
     identity = [('name', manifest.name), ('model', f'{bundle.model_id} ({bundle.model_id:08x})'),
                 ('path', str(bundle.path)), ('family', manifest.family), ('mode', manifest.mode),
-                ('latents', f'{rows}x{columns} tokens of {manifest.latent_dim}, output norm {manifest.output_norm}')]
+                ('latents', f'{rows}x{columns} tokens of {manifest.latent_dim}, '
+                            f'output norm {manifest.output_norm}')]
     if manifest.forecaster:
         spec = manifest.forecaster
-        identity.append(('futures', f'{_describe(spec.horizons)}, from {spec.context} slices, {spec.dim} wide, in the '
-                                    f'space of {manifest.future_space}'))
+        identity.append(('futures', f'{_describe(spec.horizons)}, from {spec.context} slices, '
+                                    f'{spec.dim} wide, in the space of {manifest.future_space}'))
     else:
         identity.append(('futures', 'none'))
     readout = manifest.readout
@@ -64,7 +66,7 @@ def _identity(bundle: Bundle) -> list[tuple[str, str]]:
 
 def _needs(manifest: Manifest) -> list[tuple[str, str]]:
     height, width = manifest.image_size
-    needs = [('images', f'{width}x{height} (resized by the node), one every {1000 * manifest.frame_period:g} ms'),
+    needs = [('images', f'{width}x{height} (resized for it), one every {1000 * manifest.frame_period:g} ms'),
              ('per step', f'{manifest.frames} frame(s), {manifest.tubelet} per slice')]
     if manifest.stream:
         needs.append(('cache', f'{manifest.stream.slices} slices, '

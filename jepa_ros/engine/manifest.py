@@ -2,8 +2,8 @@
 """
 The manifest of an engine bundle: what the graphs are, what they need, and how well they were measured.
 
-The dataclasses below are the format: the names and types of their fields are those of ``manifest.yaml``, and a
-field with a default may be left out.
+The dataclasses below are the format: the names and types of their fields are those of ``manifest.yaml``, and
+a field with a default may be left out.
 """
 
 import dataclasses
@@ -237,7 +237,8 @@ class Manifest:
             _expect(bool(self.readout.name), 'readout.name', 'a name', self.readout.name)
             # The readout finds the model's crop in the received image by its first and last token.
             _one_of('readout.publish', self.readout.publish, ('dense', 'grid'))
-            _expect(min(self.grid) > 1, 'grid', 'at least 2 rows and 2 columns with a readout', list(self.grid))
+            _expect(min(self.grid) > 1, 'grid', 'at least 2 rows and 2 columns with a readout',
+                    list(self.grid))
             _one_of('readout.quantity', self.readout.quantity, ('image_point',))
         _one_of('weights.which', self.weights.which, ('encoder', 'target_encoder'))
         _sha256('weights.sha256', self.weights.sha256)
@@ -254,11 +255,12 @@ class Manifest:
             _expect(self.tubelet == 1, 'tubelet', '1 in mode frame', self.tubelet)
         frames = {'frame': 1, 'stream': self.tubelet}.get(self.mode, self.frames)
         _expect(self.frames == frames, 'frames', f'{frames} in mode {self.mode}', self.frames)
-        _expect(self.frames % self.tubelet == 0, 'frames', f'a multiple of the tubelet {self.tubelet}', self.frames)
+        _expect(self.frames % self.tubelet == 0, 'frames', f'a multiple of the tubelet {self.tubelet}',
+                self.frames)
         if self.mode == 'clip' and self.forecaster is not None:
             slices = self.frames // self.tubelet
-            _expect(self.forecaster.context <= slices, 'forecaster.context', f'at most {slices}, the slices of a clip',
-                    self.forecaster.context)
+            _expect(self.forecaster.context <= slices, 'forecaster.context',
+                    f'at most {slices}, the slices of a clip', self.forecaster.context)
 
     def _validate_stream(self, stream: Stream) -> None:
         """Check the cache of a streaming encoder."""
@@ -267,7 +269,8 @@ class Manifest:
         _expect(stream.slices > 1, 'stream.slices', 'at least 2', stream.slices)
         angles = len(stream.frequencies)
         _expect(0 < 2 * angles <= stream.head_dim, 'stream.frequencies',
-                f'at least one number and at most half of head_dim {stream.head_dim}', _Words(f'{angles} of them'))
+                f'at least one number and at most half of head_dim {stream.head_dim}',
+                _Words(f'{angles} of them'))
 
     def _validate_horizons(self, horizons: Horizons) -> None:
         """Check the horizons of the forecaster."""
@@ -314,7 +317,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return tuple(_build(arguments[0], item, f'{where}[{index}]') for index, item in enumerate(value))
     if origin is dict:
         _expect(isinstance(value, dict), where, 'a mapping', value)
-        return {_build(str, key, where): _build(arguments[1], item, f'{where}.{key}') for key, item in value.items()}
+        return {_build(str, key, where): _build(arguments[1], item, f'{where}.{key}')
+                for key, item in value.items()}
     if kind is Any:
         return _build_free(value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -331,8 +335,8 @@ def _build_section(kind: type, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     unknown = sorted(str(key) for key in value if key not in hints)
     if unknown:
-        raise BundleError(f'expected no other keys than {", ".join(hints)} in {where or "the manifest"}, found '
-                          f'{", ".join(unknown)}')
+        raise BundleError(f"expected no other keys than {', '.join(hints)} in {where or 'the manifest'}, "
+                          f"found {', '.join(unknown)}")
     for entry in dataclasses.fields(kind):
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         _expect(entry.name in value or not required, prefix + entry.name, 'a value', _Words('none'))

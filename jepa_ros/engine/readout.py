@@ -13,7 +13,7 @@ class Readout:
     """
     Reads a point per horizon out of futures.
 
-    The graph knows only the part of the image that the model saw; the positions of the tokens tell where it lies.
+    The graph knows only the part of the image that the model saw; the tokens' positions tell where it lies.
 
     :param bundle: one that has a readout
     :param backend: as for :func:`~jepa_ros.engine.backends.open_graph`
@@ -35,7 +35,7 @@ class Readout:
 
     @classmethod
     def open(cls, bundle, backend: str = 'auto', threads: int = 1) -> 'Readout':
-        """Open the readout of a :class:`Bundle`, of the path of one, or of one that the package ships by name."""
+        """Open the readout of a :class:`Bundle`, of the path of one, or of one shipped under that name."""
         return cls(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), backend, threads)
 
     def __call__(self, futures: Futures) -> tuple[np.ndarray, np.ndarray]:
@@ -43,15 +43,16 @@ class Readout:
         Read out every horizon.
 
         :param futures: published in the mode that the bundle's readout names
-        :returns: points float32 [K, 2], x and y in 0..1 of the received image, and their covariances [K, 2, 2]
+        :returns: points float32 [K, 2], x and y in 0..1 of the received image; covariances float32 [K, 2, 2]
         :raises EngineError: futures of another model, publish mode or width, or numbers that are not finite
         """
         if futures.model != self._model_id:
-            raise EngineError(f"expected futures of model {self._model_id:08x} ('{self.manifest.name}'), found "
-                              f'{futures.model:08x}')
+            raise EngineError(f"expected futures of model {self._model_id:08x} ('{self.manifest.name}'), "
+                              f'found {futures.model:08x}')
         expected = (len(futures.horizons), len(self._crop), self.manifest.forecaster.dim)
         if futures.tokens.shape != expected:
-            raise EngineError(f"expected futures {list(expected)} (publish mode '{self.manifest.readout.publish}'), "
+            mode = self.manifest.readout.publish
+            raise EngineError(f"expected futures {list(expected)} (publish mode '{mode}'), "
                               f'found {list(futures.tokens.shape)}')
         if not (np.isfinite(futures.tokens).all() and np.isfinite(futures.positions).all()):
             raise EngineError('expected finite futures, found NaN or infinity')

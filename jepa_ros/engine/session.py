@@ -2,8 +2,8 @@
 """
 Encoder sessions: frames in, latents out, futures on request; one small class per mode of encoder.
 
-Letters: T frames per step, N tokens per slice, D latent width, S slices of context, K horizons, W slices in the cache.
-A slice is what one tubelet becomes; its time is the stamp of the tubelet's newest frame.
+Letters: T frames per step, N tokens per slice, D latent width, S slices of context, K horizons, W slices in
+the cache. A slice is what one tubelet becomes; its time is the stamp of the tubelet's newest frame.
 """
 
 import math
@@ -20,7 +20,7 @@ from jepa_ros.engine.manifest import ENCODER, FORECASTER
 from jepa_ros.images import Geometry
 from jepa_ros.latents import Futures, Latents, token_centres
 
-_EMPTY = -1e9  # attention bias of a slot that holds nothing: large, and finite so that no graph makes NaN of it
+_EMPTY = -1e9  # attention bias of an empty slot: large, and finite so that no graph makes NaN of it
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class _Context:
     times: np.ndarray
 
 
-def open_session(bundle, *, backend: str = 'auto', threads: int = 0, surprise: bool = True) -> 'EncoderSession':
+def open_session(bundle, *, backend: str = 'auto', threads: int = 0,
+                 surprise: bool = True) -> 'EncoderSession':
     """
     Open the encoder, and the forecaster if there is one, of a bundle.
 
@@ -65,7 +66,8 @@ class EncoderSession(ABC):
         self._forecaster = self._open_forecaster(bundle, backend, threads)
         self.description = self._encoder.description
         # Only futures in the space of the latents can be compared with them.
-        self._surprise = (surprise and self._forecaster is not None and self.manifest.future_space == 'latents'
+        self._surprise = (surprise and self._forecaster is not None
+                          and self.manifest.future_space == 'latents'
                           and self.manifest.forecaster.dim == self.manifest.latent_dim)
         self._centres: tuple[Geometry, np.ndarray] | None = None
         self._contexts: deque[_Context] = deque(maxlen=self._contexts_kept())
@@ -82,13 +84,13 @@ class EncoderSession(ABC):
 
     @abstractmethod
     def _encode(self, frames: Frames) -> tuple[np.ndarray, np.ndarray]:
-        """Return the newest slices, float32 [slices, N, D], oldest first, and their stamps, int64 [slices] (ns)."""
+        """Return the newest slices float32 [slices, N, D], oldest first, and their stamps [slices] (ns)."""
 
     def step(self, frames: Frames) -> Latents:
         """
         Encode a set of frames.
 
-        :param frames: as this session's ``request`` asks for them; if their history was cleared, so is the session's
+        :param frames: as :attr:`request` asks for them; if their history was cleared, so is the session's
         :returns: the tokens of the newest slice
         :raises EngineError: frames of another size or number, or the encoder gave NaN or infinity
         """
@@ -102,9 +104,9 @@ class EncoderSession(ABC):
         if not np.isfinite(slices[-1]).all():
             self.reset()  # what is in the cache cannot be trusted either
             raise EngineError('expected finite latents from the encoder, found NaN or infinity')
-        latents = Latents(int(stamps[-1]), slices[-1], self._positions(frames.geometry),
-                          np.zeros(self.manifest.tokens, np.float32), self._surprise_of(slices[-1], int(stamps[-1])),
-                          self.model_id)
+        stamp, tokens = int(stamps[-1]), slices[-1]
+        latents = Latents(stamp, tokens, self._positions(frames.geometry), np.zeros(len(tokens), np.float32),
+                          self._surprise_of(tokens, stamp), self.model_id)
         self._remember(slices, stamps)
         return latents
 
@@ -171,14 +173,15 @@ class EncoderSession(ABC):
 
     def _predict(self, context: _Context, horizons: np.ndarray) -> np.ndarray:
         """Run the forecaster: float32 [K, N, D_future]."""
-        return self._forecaster.run({'context': context.tokens, 'times': context.times, 'dt': horizons})['futures']
+        feeds = {'context': context.tokens, 'times': context.times, 'dt': horizons}
+        return self._forecaster.run(feeds)['futures']
 
     def _surprise_of(self, tokens: np.ndarray, stamp_ns: int) -> np.ndarray:
         """
-        Return the mean squared difference of each token from what an earlier slice forecast for exactly this time.
+        Return the mean squared difference of each token from what an earlier slice forecast for this time.
 
-        The newest slice from which this time can be reached is used; a quarter of a frame period of jitter, as
-        frames are chosen with, counts as exact. NaN where there is no such slice.
+        The newest slice from which this time can be reached is used; a quarter of a frame period of jitter,
+        as frames are chosen with, counts as exact. NaN where there is no such slice.
         """
         unknown = np.full(len(tokens), np.nan, np.float32)
         if not self._surprise:
@@ -269,8 +272,8 @@ class StreamSession(EncoderSession):
     """
     A block-causal video encoder with a rolling key/value cache: only the newest slice is computed.
 
-    Keys are cached already rotated to their own time, so a slot needs no order: the newest slice overwrites the
-    oldest one.
+    Keys are cached already rotated to their own time, so a slot needs no order: the newest slice overwrites
+    the oldest one.
     """
 
     @property

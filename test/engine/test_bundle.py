@@ -40,7 +40,7 @@ def test_a_damaged_file_is_named(path):
     data = bytearray((path / 'forecaster.onnx').read_bytes())
     data[len(data) // 2] ^= 1
     (path / 'forecaster.onnx').write_bytes(data)
-    with pytest.raises(BundleError, match=r'forecaster.onnx: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}'):
+    with pytest.raises(BundleError, match=r'forecaster.onnx: expected sha256 \w{64}, found \w{64}'):
         Bundle.load(path)
 
 
@@ -52,13 +52,13 @@ def test_a_truncated_file_is_named(path):
 
 def test_a_missing_file_is_named(path):
     (path / 'readout.onnx').unlink()
-    with pytest.raises(BundleError, match='readout.onnx: expected a file that the manifest names, found none'):
+    with pytest.raises(BundleError, match='readout.onnx: expected a file .* found none'):
         Bundle.load(path)
 
 
 def test_a_foreign_file_is_named(path):
     (path / 'action_forecaster.onnx').touch()
-    with pytest.raises(BundleError, match='only the files of the manifest, found also action_forecaster.onnx'):
+    with pytest.raises(BundleError, match='only the files .* found also action_forecaster.onnx'):
         Bundle.load(path)
 
 
@@ -116,7 +116,8 @@ def test_only_a_bundle_that_can_be_loaded_is_written(path):
     with pytest.raises(BundleError, match='for patch'):
         write_manifest(path, dataclasses.replace(manifest, patch=0))
     with pytest.raises(BundleError, match='expected sha256'):
-        write_manifest(path, dataclasses.replace(manifest, files={**manifest.files, 'encoder.onnx': 'f' * 64}))
+        files = {**manifest.files, 'encoder.onnx': 'f' * 64}
+        write_manifest(path, dataclasses.replace(manifest, files=files))
     assert (path / 'manifest.yaml').read_bytes() == before
 
 

@@ -165,8 +165,9 @@ def test_a_manifest_is_a_mapping(data):
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-2, 99) | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner,
                                                                                 max_size=3), max_leaves=5)
-KEYS = ['format', 'name', 'image_size', 'patch', 'tubelet', 'grid', 'frames', 'normalisation', 'normalisation.std',
-        'stream', 'stream.slices', 'stream.frequencies', 'forecaster', 'forecaster.horizons',
+KEYS = ['format', 'name', 'image_size', 'patch', 'tubelet', 'grid', 'frames', 'normalisation',
+        'normalisation.std', 'stream', 'stream.slices', 'stream.frequencies', 'forecaster',
+        'forecaster.horizons',
         'forecaster.horizons.default', 'readout', 'weights', 'files', 'training', 'metrics', 'parity']
 
 

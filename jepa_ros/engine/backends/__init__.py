@@ -2,8 +2,8 @@
 """
 The backends that run the graphs of a bundle.
 
-A backend is a module here with a function ``open_graph(path, threads) -> Graph``. It is imported when it is asked
-for, so that a missing library is no hindrance to the others; it raises EngineError where it cannot run.
+A backend is a module here with a function ``open_graph(path, threads) -> Graph``. It is imported when it is
+asked for, so that a missing library is no hindrance to the others; it raises EngineError where it cannot run.
 """
 
 import importlib

@@ -22,7 +22,7 @@ class OnnxRuntimeGraph(Graph):
         try:
             import onnxruntime
         except ImportError as error:
-            raise EngineError(f"expected the package onnxruntime ('pip install onnxruntime'), found {error}") from error
+            raise EngineError(f"expected onnxruntime ('pip install onnxruntime'), found {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -30,12 +30,14 @@ class OnnxRuntimeGraph(Graph):
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+            self._session = onnxruntime.InferenceSession(str(path), options,
+                                                         providers=['CPUExecutionProvider'])
         except Exception as error:  # ONNX Runtime's own have no common base
-            raise EngineError(f'{path}: expected a graph that ONNX Runtime reads, found {_line(error)}') from error
+            raise EngineError(f'{path}: expected a graph for ONNX Runtime, found {_line(error)}') from error
         self.inputs = tuple(_tensor(path, node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(path, node) for node in self._session.get_outputs())
-        self.description = f"onnxruntime {onnxruntime.__version__} on the CPU, threads: {threads or 'one per core'}"
+        self.description = (f'onnxruntime {onnxruntime.__version__} on the CPU, '
+                            f"threads: {threads or 'one per core'}")
 
     def run(self, feeds):
         """Run once. Contiguous arrays are passed without a copy."""
