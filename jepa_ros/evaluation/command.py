@@ -5,6 +5,7 @@ import argparse
 import datetime
 import json
 import platform
+import sys
 from pathlib import Path
 
 
@@ -36,7 +37,7 @@ def run(args):
 
     from jepa_ros.evaluation.forecast import evaluate
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)  # a file has no edge to wrap at
     reports = evaluate(args.bundle, args.recordings, args.topic, args.labels, args.threads,
                        lambda items: track(items, 'recordings', transient=True, console=console))
     for report in reports:

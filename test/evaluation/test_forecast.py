@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging forecasts: pairs are matched by time, never across a break, and labels by the horizon's own moment."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from bundles import make_bundle
+from conftest import shared_data
+from jepa_ros.cli import main
+from jepa_ros.evaluation.forecast import _Judge, evaluate
+from jepa_ros.evaluation.offline import Step, run_recording
+from jepa_ros.data.recordings import open_recording
+from jepa_ros.engine.session import open_session
+from jepa_ros.latents import Futures, Latents
+
+S = 1_000_000_000
+HORIZONS = np.float32([0.1, 0.2])
+CENTRE = np.float32([[0.5, 0.5]])
+
+
+def step(time, value, forecast=None, reset=False):
+    """One token of width 1: seen `value` at `time` (s), forecasting `forecast` for each horizon."""
+    stamp = round(time * S)
+    latents = Latents(stamp, np.float32([[value]]), CENTRE, np.zeros(1, np.float32), np.zeros(1, np.float32), 1)
+    futures = None if forecast is None else Futures(stamp, HORIZONS, np.float32(forecast).reshape(2, 1, 1), CENTRE, 1)
+    return Step(latents, futures, reset)
+
+
+def judged(steps):
+    judge = _Judge(HORIZONS, np.zeros(1, np.float32), slice_period=0.1)
+    for each in steps:
+        if each.reset:
+            judge.forget()
+        judge.see(each)
+    return {row['horizon']: row for row in judge.report()['skill']}
+
+
+def test_a_forecast_is_compared_with_what_is_seen_at_its_own_time():
+    rows = judged([step(1.0, 0, [5, 7]), step(1.1, 5), step(1.2, 7)])
+    assert {round(h, 2): row['count'] for h, row in rows.items()} == {0.1: 1, 0.2: 1}
+    assert all(row['error'] == 0 and row['skill'] == 1 for row in rows.values())
+    assert sorted(row['persistence_error'] for row in rows.values()) == [25, 49]
+
+
+def test_jitter_within_half_a_slice_counts_and_a_dropped_slice_leaves_a_hole():
+    assert [row['count'] for row in judged([step(1.0, 0, [5, 7]), step(1.13, 5)]).values()] == [1]
+    assert judged([step(1.0, 0, [5, 7]), step(1.4, 5)]) == {}
+
+
+def test_nothing_is_compared_across_a_break():
+    assert judged([step(1.0, 0, [5, 7]), step(1.1, 5, reset=True)]) == {}
+
+
+def test_labels_are_those_of_the_predicted_moment_and_hidden_ones_are_told_apart():
+    judge = _Judge(HORIZONS, np.zeros(1, np.float32), slice_period=0.1)
+    stamps = np.array([1.0, 1.1, 1.2]) * S
+    xy = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]])
+    visible = np.array([True, True, False])
+    futures = step(1.0, 0, [0, 0]).futures
+    points = np.float32([[0.2, 0.5], [0.3, 0.54]]), np.tile(np.float32(np.eye(2) * 0.01 ** 2), (2, 1, 1))
+    judge.point(futures, points, (stamps.astype(np.int64), xy, visible))
+    near, far = judge.report()['points']
+    assert near['visible_count'] == 1 and near['visible_error'] == pytest.approx(0, abs=1e-6)
+    assert near['visible_inside_90'] == 1.0 and near['hidden_error'] is None
+    assert far['hidden_count'] == 1 and far['hidden_error'] == pytest.approx(0.04, abs=1e-6)
+    assert far['hidden_inside_90'] == 0.0 and far['hidden_hold_error'] == pytest.approx(0.2)
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp('bundle') / 'tiny', mode='stream', size=(32, 48))
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp('video') / 'square.mp4'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 20, (64, 48))
+    for index in range(60):
+        image = np.full((48, 64, 3), 30, np.uint8)
+        cv2.rectangle(image, (index // 2, 15), (index // 2 + 12, 30), (200, 220, 240), -1)
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def test_a_recording_gives_one_step_per_tubelet_and_futures_once_there_is_context(bundle, video):
+    session = open_session(bundle, threads=1)
+    steps = list(run_recording(session, open_recording(video)))
+    context = session.manifest.forecaster.context
+    assert len(steps) == 30
+    assert [s.futures is not None for s in steps] == [False] * (context - 1) + [True] * (31 - context)
+    assert (np.diff([s.latents.stamp_ns for s in steps]) == round(0.1 * S)).all()
+
+
+def test_the_command_prints_skill_and_writes_it(bundle, video, tmp_path, capsys):
+    assert main(['evaluate', 'forecast', str(bundle), str(video), '--json', str(tmp_path / 'f.json')]) == 0
+    assert 'skill over shrunk' in capsys.readouterr().out
+    written = json.loads((tmp_path / 'f.json').read_text())
+    assert [report['recording'] for report in written['reports']] == ['square', 'all']
+    assert written['reports'][0]['skill'][0]['count'] > 20
+
+
+def test_recordings_too_short_and_breaks_of_a_real_bag_are_survived(bundle):
+    """The gaps of two seconds between the arm's episodes are never forecast across."""
+    bags = shared_data() / 'bags'
+    reports = evaluate(bundle, [bags / 'bridge_dev18_mcap'], topic='/cam0/image_raw/compressed', threads=1)
+    assert reports[0]['slices'] == 18 * 5
+    assert sum(row['count'] for row in reports[0]['skill']) <= 18 * 5 * 2
+    assert evaluate(bundle, [bags / 'raspicam_aruco_images_mcap'], threads=1)[-1]['skill'] == []
+
+
+def test_a_missing_recording_is_one_sentence(bundle, capsys):
+    assert main(['evaluate', 'forecast', str(bundle), 'nowhere.mp4']) == 2
+    assert 'nowhere.mp4' in capsys.readouterr().err
+
+
