@@ -10,8 +10,19 @@ import torch
 
 from jepa_ros.engine.backends import open_graph
 from jepa_ros.engine.bundle import Bundle, file_sha256, write_manifest
-from jepa_ros.engine.manifest import (ENCODER, FORECASTER, FORMAT, READOUT, ForecasterSpec, Horizons, Manifest,
-                                      Normalisation, ReadoutSpec, Stream, Weights)
+from jepa_ros.engine.manifest import (
+    ENCODER,
+    FORECASTER,
+    FORMAT,
+    READOUT,
+    ForecasterSpec,
+    Horizons,
+    Manifest,
+    Normalisation,
+    ReadoutSpec,
+    Stream,
+    Weights,
+)
 from jepa_ros.errors import JepaError
 from jepa_ros.export import graphs
 from jepa_ros.nets import rotary

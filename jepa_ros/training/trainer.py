@@ -24,11 +24,10 @@ from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.sequences import assert_disjoint, load_sequences
 from jepa_ros.errors import JepaError
 from jepa_ros.nets.masks import tube_masks
-from jepa_ros.nets.vit import normalise_output
+from jepa_ros.skill import SkillTable
 from jepa_ros.training import config as configuration
 from jepa_ros.training import model as models
 from jepa_ros.training import objectives, watch
-from jepa_ros.skill import SkillTable
 
 HORIZONS_PER_STEP = 3  # slices a step asks the forecaster for; more of them cost time and vary little
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail

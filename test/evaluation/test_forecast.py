@@ -6,14 +6,14 @@ import json
 import cv2
 import numpy as np
 import pytest
-
 from bundles import make_bundle
 from conftest import shared_data
+
 from jepa_ros.cli import main
-from jepa_ros.evaluation.forecast import _Judge, evaluate
-from jepa_ros.evaluation.offline import Step, run_recording
 from jepa_ros.data.recordings import open_recording
 from jepa_ros.engine.session import open_session
+from jepa_ros.evaluation.forecast import _Judge, evaluate
+from jepa_ros.evaluation.offline import Step, run_recording
 from jepa_ros.latents import Futures, Latents
 
 S = 1_000_000_000
