@@ -17,14 +17,14 @@ STEP_NS = 33_333_333
 def picture(number, size=(48, 64)):
     """Return an RGB image whose left half is a grey that tells its number (0 to 40)."""
     image = np.full((*size, 3), 90, np.uint8)
-    image[:, :size[1] // 2] = 20 + 5 * number
+    image[:, : size[1] // 2] = 20 + 5 * number
     return image
 
 
 def number_of(image):
     """Return the number in a picture, also after JPEG or H.264."""
     height, width, _ = image.shape
-    return round((float(image[height // 4:-height // 4, width // 8:3 * width // 8].mean()) - 20) / 5)
+    return round((float(image[height // 4 : -height // 4, width // 8 : 3 * width // 8].mean()) - 20) / 5)
 
 
 def _store(ros1):
@@ -45,22 +45,30 @@ def image_message(number, stamp_ns, compressed, ros1=False, size=(48, 64)):
         data = np.frombuffer(encode_jpeg(image, 95), np.uint8)
         return types['sensor_msgs/msg/CompressedImage'](header=header, format='jpeg', data=data)
     height, width = size
-    return types['sensor_msgs/msg/Image'](header=header, height=height, width=width, encoding='rgb8', is_bigendian=0,
-                                          step=3 * width, data=image.reshape(-1))
+    return types['sensor_msgs/msg/Image'](
+        header=header,
+        height=height,
+        width=width,
+        encoding='rgb8',
+        is_bigendian=0,
+        step=3 * width,
+        data=image.reshape(-1),
+    )
 
 
 def point_message(x, y, z, stamp_ns):
     """Return a PointStamped label."""
     types = _store(False).types
-    return types['geometry_msgs/msg/PointStamped'](header=_header(types, stamp_ns, 0, False),
-                                                   point=types['geometry_msgs/msg/Point'](x, y, z))
+    return types['geometry_msgs/msg/PointStamped'](
+        header=_header(types, stamp_ns, 0, False), point=types['geometry_msgs/msg/Point'](x, y, z)
+    )
 
 
 def write_bag(path, topics, *, storage='mcap', compression=None, version=8):
     """Write a rosbag2 directory.
 
-    :param topics: topic to list of (log_ns, message), or of (log_ns, message type, definition, bytes) for a type
-        that nobody knows.
+    :param topics: topic to list of (log_ns, message), or of (log_ns, message type, definition, bytes) for a
+        type that nobody knows.
     :param compression: None, 'file', 'message' or 'storage' (chunks of MCAP).
     """
     types = _store(False)
@@ -72,12 +80,16 @@ def write_bag(path, topics, *, storage='mcap', compression=None, version=8):
         for topic, messages in topics.items():
             first = messages[0][1]
             if isinstance(first, str):
-                connection = writer.add_connection(topic, first, msgdef=messages[0][2], rihs01='RIHS01_' + 64 * '0')
+                connection = writer.add_connection(
+                    topic, first, msgdef=messages[0][2], rihs01='RIHS01_' + 64 * '0'
+                )
                 entries += [(log_ns, connection, data) for log_ns, _, _, data in messages]
             else:
                 connection = writer.add_connection(topic, first.__msgtype__, typestore=types)
-                entries += [(log_ns, connection, types.serialize_cdr(message, message.__msgtype__))
-                            for log_ns, message in messages]
+                entries += [
+                    (log_ns, connection, types.serialize_cdr(message, message.__msgtype__))
+                    for log_ns, message in messages
+                ]
         for log_ns, connection, data in sorted(entries, key=lambda entry: entry[0]):
             writer.write(connection, log_ns, data)
     return path
@@ -86,8 +98,10 @@ def write_bag(path, topics, *, storage='mcap', compression=None, version=8):
 def camera(count, *, compressed=True, stamps=None, ros1=False, size=(48, 64)):
     """Return the messages of a camera: (log_ns, message), one each STEP_NS."""
     logs = [START_NS + i * STEP_NS for i in range(count)]
-    return [(log, image_message(i, stamp, compressed, ros1, size))
-            for i, (log, stamp) in enumerate(zip(logs, logs if stamps is None else stamps))]
+    return [
+        (log, image_message(i, stamp, compressed, ros1, size))
+        for i, (log, stamp) in enumerate(zip(logs, logs if stamps is None else stamps))
+    ]
 
 
 def write_rosbag1(path, topics, compression=None):
@@ -107,6 +121,7 @@ def write_rosbag1(path, topics, compression=None):
 def write_video(path, count, rate=30, size=(48, 64), codec='libx264'):
     """Write a video of numbered pictures."""
     import av
+
     with av.open(str(path), 'w') as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt, stream.bit_rate = *size, 'yuv420p', 4_000_000

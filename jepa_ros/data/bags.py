@@ -102,8 +102,8 @@ class Bag:
         self.duration = (max(s[1] for s in spans) - min(s[0] for s in spans)) / 1e9 if spans else 0.0
 
     def _open(self) -> list[_Storage | _DamagedStorage]:
-        # rosbags raises whatever its parsers run into (struct.error, KeyError, AssertionError, apsw's errors, ...)
-        # on damaged files: every one of them means "not readable this way".
+        # rosbags raises whatever its parsers run into (struct.error, KeyError, AssertionError, apsw's
+        # errors, ...) on damaged files: every one of them means "not readable this way".
         if not self.path.is_dir():
             return self._open_file(self.path)
         files = sorted(file for file in self.path.iterdir() if file.suffix in STORAGE_SUFFIXES)
@@ -111,9 +111,13 @@ class Bag:
             return [_Storage(self.path)]
         except FileNotFoundError:
             if files:
-                self.warnings.append(f'{self.path} has no metadata.yaml; its storage files are read one by one')
+                self.warnings.append(
+                    f'{self.path} has no metadata.yaml; its storage files are read one by one'
+                )
         except Exception as error:
-            self.warnings.append(f'{self.path} is damaged ({_sentence(error)}); its storage files are read one by one')
+            self.warnings.append(
+                f'{self.path} is damaged ({_sentence(error)}); its storage files are read one by one'
+            )
         return [storage for file in files for storage in self._open_file(file)]
 
     def _open_file(self, path: Path) -> list[_Storage | _DamagedStorage]:
@@ -124,8 +128,10 @@ class Bag:
         if path.suffix in ('.mcap', '.bag'):
             storage = _DamagedStorage(path)
             if storage.topics:
-                self.warnings.append(f'{path} was not closed or is cut off ({reason}): it {storage.fault}; '
-                                     f'{sum(t[2] for t in storage.topics)} messages were found')
+                self.warnings.append(
+                    f'{path} was not closed or is cut off ({reason}): it {storage.fault}; '
+                    f'{sum(t[2] for t in storage.topics)} messages were found'
+                )
                 return [storage]
             reason = f'{reason}; the file {storage.fault}'
         self.warnings.append(f'{path} cannot be read as a bag: {reason}')
@@ -140,7 +146,9 @@ class Bag:
                     yield message
                     count += 1
             except Exception as error:  # see _open
-                self._warn(f'{storage.path} is damaged: {topic} ends after {count} messages ({_sentence(error)})')
+                self._warn(
+                    f'{storage.path} is damaged: {topic} ends after {count} messages ({_sentence(error)})'
+                )
 
     def messages(self, topic: str) -> Iterator[tuple[int, object]]:
         """Yield the bag time (ns) and the deserialised message of each message of a topic, in log order.
@@ -161,23 +169,31 @@ class Bag:
                 continue
             yield log_ns, message
         if faults:
-            self._warn(f'{self.path}: {len(faults)} message(s) of {topic} are not readable as {msgtype} ({faults[0]})')
+            self._warn(
+                f'{self.path}: {len(faults)} message(s) of {topic} are not readable as {msgtype} '
+                f'({faults[0]})'
+            )
 
     def _deserialiser(self, msgtype: str):
         ros1 = self.path.suffix == '.bag'
         store = _common_types(ros1)
         if msgtype not in store.types:
-            definition = next((s.definitions[msgtype] for s in self._storages if s.definitions.get(msgtype)), None)
+            definition = next(
+                (s.definitions[msgtype] for s in self._storages if s.definitions.get(msgtype)), None
+            )
             if definition is None:
-                raise RecordingError(f'{self.path}: the bag holds no definition of {msgtype}, '
-                                     'and it is none of the common types')
+                raise RecordingError(
+                    f'{self.path}: the bag holds no definition of {msgtype}, '
+                    'and it is none of the common types'
+                )
             try:
                 store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.LATEST)
                 new = get_types_from_msg(definition, msgtype)
                 store.register({name: fields for name, fields in new.items() if name not in store.types})
             except Exception as error:
-                raise RecordingError(f'{self.path}: the definition of {msgtype} is not readable: '
-                                     f'{_sentence(error)}') from error
+                raise RecordingError(
+                    f'{self.path}: the definition of {msgtype} is not readable: {_sentence(error)}'
+                ) from error
         return store.deserialize_ros1 if ros1 else store.deserialize_cdr
 
     def _warn(self, warning: str) -> None:

@@ -54,9 +54,10 @@ class Augment:
 class ClipSampler:
     """Cuts clips of `frames` frames from sequences.
 
-    The frames are chosen as `clip.ClipWindow` chooses them at run time: one is due every `frame_period`, the first
-    that is at most a quarter period early is taken, and when it comes more than a period late the schedule restarts
-    from it. Training meets what a robot's camera does through `jitter`, `drop` and `stretch`.
+    The frames are chosen as `clip.ClipWindow` chooses them at run time: one is due every `frame_period`, the
+    first that is at most a quarter period early is taken, and when it comes more than a period late the
+    schedule restarts from it. Training meets what a robot's camera does through `jitter`, `drop` and
+    `stretch`.
 
     :param sequences: those too short for a clip are named in `skipped`.
     :param size: height and width (px) of the clips.
@@ -101,11 +102,17 @@ class ClipSampler:
             if len(counts) == before:
                 self.skipped.append(sequence.name)
         if self.skipped:
-            logger.warning('%d of %d sequences are too short for a clip: %s', len(self.skipped), len(sequences),
-                           ', '.join(self.skipped))
+            logger.warning(
+                '%d of %d sequences are too short for a clip: %s',
+                len(self.skipped),
+                len(sequences),
+                ', '.join(self.skipped),
+            )
         if not counts:
-            raise ClipError(f'expected sequences of at least {frames} frames {frame_period} s apart, found none among '
-                            f'{len(sequences)}')
+            raise ClipError(
+                f'expected sequences of at least {frames} frames {frame_period} s apart, found none among '
+                f'{len(sequences)}'
+            )
         self._ends = np.cumsum(counts)
 
     def __len__(self) -> int:
@@ -224,8 +231,12 @@ def view(
     if (crop_height, crop_width) != (height, width) or (height, width) != tuple(size):
         shrinks = crop_height > size[0]
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        images = np.stack([cv2.resize(image[y:y + crop_height, x:x + crop_width], size[::-1], interpolation=how)
-                           for image in images])
+        images = np.stack(
+            [
+                cv2.resize(image[y : y + crop_height, x : x + crop_width], size[::-1], interpolation=how)
+                for image in images
+            ]
+        )
     if flip:
         images = np.ascontiguousarray(images[:, :, ::-1])
     moved = {}

@@ -14,8 +14,15 @@ from jepa_ros.data.bags import STORAGE_SUFFIXES, Bag, RecordingError, Topic
 from jepa_ros.data.videos import VIDEO_SUFFIXES, Video
 from jepa_ros.images import decode_compressed, decode_raw
 
-__all__ = ['RecordedFrame', 'Recording', 'RecordingError', 'VIDEO_START_NS', 'camera_topics', 'is_recording',
-           'open_recording']
+__all__ = [
+    'RecordedFrame',
+    'Recording',
+    'RecordingError',
+    'VIDEO_START_NS',
+    'camera_topics',
+    'is_recording',
+    'open_recording',
+]
 
 RAW_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
@@ -61,9 +68,9 @@ class RecordedFrame:
 class Recording(ABC):
     """The frames of one camera in one recording.
 
-    Attributes: `path`; `topic` ('' for a video); `name` (for people); `count`, `duration` (s) and `rate` (Hz), all
-    three estimates from what the file says of itself, 0 where it says nothing; `warnings`, one sentence for each
-    fault found so far (damage at the end of a file is known only after it was read).
+    Attributes: `path`; `topic` ('' for a video); `name` (for people); `count`, `duration` (s) and `rate`
+    (Hz), all three estimates from what the file says of itself, 0 where it says nothing; `warnings`, one
+    sentence for each fault found so far (damage at the end of a file is known only after it was read).
     """
 
     path: Path
@@ -102,7 +109,9 @@ class VideoRecording(Recording):
         for since_start_ns, image in self._video.frames():
             stamp_ns = VIDEO_START_NS + since_start_ns
             height, width, _ = image.shape
-            yield RecordedFrame(stamp_ns, stamp_ns, 'camera', image.reshape(-1), 'rgb8', height, width, 3 * width)
+            yield RecordedFrame(
+                stamp_ns, stamp_ns, 'camera', image.reshape(-1), 'rgb8', height, width, 3 * width
+            )
 
     def messages(self, topic: str) -> Iterator[tuple[int, object]]:
         raise RecordingError(f'{self.path}: expected a bag with topic {topic}, found a video')
@@ -125,8 +134,14 @@ class BagRecording(Recording):
             if self._msgtype == COMPRESSED_TYPE:
                 yield RecordedFrame(*about, format=message.format)
             else:
-                yield RecordedFrame(*about, message.encoding, message.height, message.width, message.step,
-                                    bool(message.is_bigendian))
+                yield RecordedFrame(
+                    *about,
+                    message.encoding,
+                    message.height,
+                    message.width,
+                    message.step,
+                    bool(message.is_bigendian),
+                )
 
     def messages(self, topic: str) -> Iterator[tuple[int, object]]:
         return self._bag.messages(topic)
@@ -157,8 +172,8 @@ def open_recording(path: str | Path, topic: str | None = None) -> Recording:
     """Open a video file, a rosbag2 (directory or storage file) or a ROS 1 bag.
 
     :param topic: the camera topic; None takes the only one there is, and is right for a video.
-    :raises RecordingError: when the recording cannot be read, lacks the topic, or several cameras are there to
-        choose from.
+    :raises RecordingError: when the recording cannot be read, lacks the topic, or several cameras are there
+        to choose from.
     """
     path = _existing(path)
     if not _is_bag(path):

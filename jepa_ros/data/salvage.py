@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading what is left of a damaged MCAP file or ROS 1 bag, record by record, without its index.
 
-A recorder that was killed leaves a file without index and footer, and a copy that was cut off ends in the middle
-of a record. Both formats are sequences of self-describing records, so everything before the damage can be read.
+A recorder that was killed leaves a file without index and footer, and a copy that was cut off ends in the
+middle of a record. Both formats are sequences of self-describing records, so everything before the damage
+can be read.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def scan_rosbag1(path: Path) -> Iterator[SalvagedMessage]:
         fields, position = {}, 0
         while position < len(data):
             (size,) = struct.unpack_from('<I', data, position)
-            name, _, value = data[position + 4:position + 4 + size].partition(b'=')
+            name, _, value = data[position + 4 : position + 4 + size].partition(b'=')
             fields[name] = value
             position += 4 + size
         return fields
@@ -171,7 +172,11 @@ def _decompress(data: bytes, compression: str) -> bytes:
     """
     if compression in ('', 'none'):
         return data
-    decompressors = {'lz4': lz4.frame.LZ4FrameDecompressor, 'zstd': zstd.ZstdDecompressor, 'bz2': bz2.BZ2Decompressor}
+    decompressors = {
+        'lz4': lz4.frame.LZ4FrameDecompressor,
+        'zstd': zstd.ZstdDecompressor,
+        'bz2': bz2.BZ2Decompressor,
+    }
     if compression not in decompressors:
         raise Damage(f'holds a chunk compressed with {compression!r}; known are {", ".join(decompressors)}')
     try:

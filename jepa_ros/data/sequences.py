@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings decoded once: small frames, their stamps and labels, in a cache that is mapped into memory.
 
-Header stamps are the time base. Where they jump back or ahead the recording is cut into segments (`segments`), and no
-clip crosses from one into the next.
+Header stamps are the time base. Where they jump back or ahead the recording is cut into segments
+(`segments`), and no clip crosses from one into the next.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Sequence:
     :param path: the recording.
     :param stamps_ns: int64 [T], in the order of the recording (not sorted: see `segments`).
     :param images: RGB uint8 [T, h, w, 3], mapped from the cache.
-    :param points: for each label its places, float32 [T, 2] in 0..1 of the cached image, and its state, uint8 [T]:
-        NO_LABEL, VISIBLE or HIDDEN (known, but something is in front of it).
+    :param points: for each label its places, float32 [T, 2] in 0..1 of the cached image, and its state,
+        uint8 [T]: NO_LABEL, VISIBLE or HIDDEN (known, but something is in front of it).
     """
 
     name: str
@@ -120,8 +120,8 @@ def load_sequences(
     :param size: height and width (px) of the cached frames; `images.fit` makes them.
     :param cache_dir: where the decoded frames are kept; may be deleted at any time.
     :param topic: the camera topic of the bags; None where each has one.
-    :param labels: label name to topic of geometry_msgs/PointStamped: x, y in 0..1 of the received image, z 1 where
-        it is visible and 0 where it is hidden; the message belongs to the frame with the nearest stamp.
+    :param labels: label name to topic of geometry_msgs/PointStamped: x, y in 0..1 of the received image, z 1
+        where it is visible and 0 where it is hidden; the message belongs to the frame with the nearest stamp.
     :raises RecordingError: when nothing is left.
     """
     paths = find_recordings(patterns)
@@ -136,12 +136,16 @@ def load_sequences(
     if skipped:
         logger.warning('%d of %d recordings were skipped', len(skipped), len(paths))
     if not loaded:
-        raise RecordingError(f'expected at least one readable recording, found none among {len(paths)}; '
-                             f'the first is {paths[0]}')
+        raise RecordingError(
+            f'expected at least one readable recording, found none among {len(paths)}; '
+            f'the first is {paths[0]}'
+        )
     return loaded
 
 
-def _load(path: Path, size: tuple[int, int], cache_dir: Path, topic: str | None, labels: dict[str, str]) -> Sequence:
+def _load(
+    path: Path, size: tuple[int, int], cache_dir: Path, topic: str | None, labels: dict[str, str]
+) -> Sequence:
     is_bag = path.is_dir() or path.suffix in ('.bag', '.db3', '.mcap')
     if not is_bag:
         topic, labels = None, {}
@@ -187,10 +191,14 @@ def _decode(recording: Recording, size: tuple[int, int], labels: dict[str, str],
         if faults:
             warnings.append(f'{recording.path}: {len(faults)} frame(s) do not decode ({faults[0]})')
         if not stamps:
-            raise RecordingError(f'{recording.path}: expected frames, found none; {"; ".join(warnings)}'.rstrip('; '))
+            raise RecordingError(
+                f'{recording.path}: expected frames, found none; {"; ".join(warnings)}'.rstrip('; ')
+            )
         stamps_ns = np.array(stamps, np.int64)
         if len(stamps) > 1 and len(set(stamps)) == 1:
-            warnings.append(f'{recording.path}: all header stamps are {stamps[0]}; the bag time is used instead')
+            warnings.append(
+                f'{recording.path}: all header stamps are {stamps[0]}; the bag time is used instead'
+            )
             stamps_ns = np.array(logs, np.int64)
         arrays = {'stamps_ns': stamps_ns}
         for name, topic in labels.items():
@@ -206,8 +214,9 @@ def _decode(recording: Recording, size: tuple[int, int], labels: dict[str, str],
         shutil.rmtree(workspace, ignore_errors=True)
 
 
-def _labels(recording: Recording, topic: str, stamps_ns: np.ndarray,
-            geometries: list[Geometry]) -> tuple[np.ndarray, np.ndarray]:
+def _labels(
+    recording: Recording, topic: str, stamps_ns: np.ndarray, geometries: list[Geometry]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return float32 [T, 2] places in 0..1 of the cached image and uint8 [T] states of a label.
 
     A label belongs to the frame with the nearest stamp, if that is nearer than half the usual frame interval.
@@ -220,7 +229,10 @@ def _labels(recording: Recording, topic: str, stamps_ns: np.ndarray,
     for _, message in recording.messages(topic):
         stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         after = int(np.searchsorted(ascending, stamp))
-        nearest = min((i for i in (after - 1, after) if 0 <= i < len(ascending)), key=lambda i: abs(ascending[i] - stamp))
+        nearest = min(
+            (i for i in (after - 1, after) if 0 <= i < len(ascending)),
+            key=lambda i: abs(ascending[i] - stamp),
+        )
         if abs(ascending[nearest] - stamp) > reach:
             continue
         frame = order[nearest]

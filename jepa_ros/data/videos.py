@@ -84,7 +84,9 @@ class Video:
                     count += 1
                     yield round((seconds - origin) * 10**9), _rgb(frame)
         if undecodable:
-            self.warnings.append(f'{self.path} is damaged: {undecodable} of its packets do not decode; {count} frames do')
+            self.warnings.append(
+                f'{self.path} is damaged: {undecodable} of its packets do not decode; {count} frames do'
+            )
         elif count < max(1, 0.95 * self.count):
             self.warnings.append(f'{self.path} is cut off: {count} of {self.count} frames are there')
 

@@ -17,10 +17,9 @@ class BeltProgram:
 
     def __init__(self, rng: np.random.Generator):
         self._rng = rng
-        self.event = 'run'
-        self._wanted = self._speed = float(rng.uniform(0.10, SPEEDS[1]))
         self._acceleration = 0.6  # m/s^2
-        self._left = float(rng.uniform(3.0, 8.0))
+        self._do('run', rng.uniform(0.10, SPEEDS[1]), rng.uniform(3.0, 8.0))
+        self._speed = self._wanted
 
     def step(self, dt: float) -> float:
         """Advance by dt (s) and return the speed for this step, m/s, positive downstream."""
@@ -36,8 +35,11 @@ class BeltProgram:
         self._acceleration = float(rng.uniform(0.3, 1.2))
         choice = rng.random()
         if self.event == 'run' and choice < 0.3:
-            self.event, self._wanted, self._left = 'stop', 0.0, float(rng.uniform(0.8, 2.2))
+            self._do('stop', 0.0, rng.uniform(0.8, 2.2))
         elif self.event == 'run' and choice < 0.45:
-            self.event, self._wanted, self._left = 'reverse', -float(rng.uniform(0.05, 0.15)), float(rng.uniform(0.6, 1.4))
+            self._do('reverse', -rng.uniform(0.05, 0.15), rng.uniform(0.6, 1.4))
         else:
-            self.event, self._wanted, self._left = 'run', float(rng.uniform(*SPEEDS)), float(rng.uniform(3.0, 8.0))
+            self._do('run', rng.uniform(*SPEEDS), rng.uniform(3.0, 8.0))
+
+    def _do(self, event: str, speed: float, seconds: float) -> None:
+        self.event, self._wanted, self._left = event, float(speed), float(seconds)

@@ -39,9 +39,11 @@ def import_mujoco():
 
 
 def _no_renderer(error: BaseException) -> SimError:
+    backend = os.environ.get('MUJOCO_GL', '')
     return SimError(
-        f"MuJoCo found no OpenGL for MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: expected the Debian packages libegl1 and "
-        f'libgl1-mesa-dri (or libosmesa6, with MUJOCO_GL=osmesa), found: {error}')
+        f'MuJoCo found no OpenGL for MUJOCO_GL={backend}: expected the Debian packages libegl1 and '
+        f'libgl1-mesa-dri (or libosmesa6, with MUJOCO_GL=osmesa), found: {error}'
+    )
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Handle:
 class ConveyorScene:
     """A belt carries one bin after another past the camera and behind a pillar.
 
-    Everything follows from the seed: the same seed, size and fps give the same frames on the same machine, and the same
-    motion whatever the size.
+    Everything follows from the seed: the same seed, size and fps give the same frames on the same machine,
+    and the same motion whatever the size.
 
     :param seed: see `seeds` for which range is for what.
     :param size: height and width of the picture, px.
@@ -176,10 +178,13 @@ class ConveyorScene:
         return seen / len(points)
 
     def _edge(self, direction: int) -> float:
-        """Return the x on the belt at which a bin is just out of the picture, upstream (-1) or downstream (+1)."""
+        """Return the x at which a bin is just out of the picture, upstream (-1) or downstream (+1)."""
         radius = max(bin_.radius for bin_ in self._bins)
         x = 0.0
-        while abs(x) < 1.5 and 0 <= self._project(np.array([x - direction * radius, 0.1, BELT_TOP + 0.1]))[0] <= 1:
+        while (
+            abs(x) < 1.5
+            and 0 <= self._project(np.array([x - direction * radius, 0.1, BELT_TOP + 0.1]))[0] <= 1
+        ):
             x += direction * 0.01
         return x
 

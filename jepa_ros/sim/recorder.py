@@ -26,8 +26,9 @@ JPEG_QUALITY = 90
 def record_bag(scene: ConveyorScene, frames: int, path: Path) -> Iterator[int]:
     """Record a scene into a rosbag2 directory, which appears only when it is complete.
 
-    /camera/image_raw/compressed (JPEG), /camera/camera_info and, while the handle is in the picture, /sim/handle
-    (geometry_msgs/PointStamped: x, y in 0..1 of the image; z 1 visible, 0 hidden); all of a frame carry its stamp.
+    /camera/image_raw/compressed (JPEG), /camera/camera_info and, while the handle is in the picture,
+    /sim/handle (geometry_msgs/PointStamped: x, y in 0..1 of the image; z 1 visible, 0 hidden); all of a
+    frame carry its stamp.
 
     :param frames: how many.
     :param path: must not exist.
@@ -35,8 +36,8 @@ def record_bag(scene: ConveyorScene, frames: int, path: Path) -> Iterator[int]:
     """
     types = get_typestore(Stores.ROS2_HUMBLE)  # these types are the same in every later distribution
     header_type, time_type = types.types['std_msgs/msg/Header'], types.types['builtin_interfaces/msg/Time']
-    image_type, point_type = types.types['sensor_msgs/msg/CompressedImage'], types.types['geometry_msgs/msg/Point']
-    handle_type = types.types['geometry_msgs/msg/PointStamped']
+    image_type = types.types['sensor_msgs/msg/CompressedImage']
+    handle_type, point_type = (types.types[f'geometry_msgs/msg/{name}'] for name in ('PointStamped', 'Point'))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'.unfinished-{path.name}')
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -59,7 +60,8 @@ def record_bag(scene: ConveyorScene, frames: int, path: Path) -> Iterator[int]:
             write(info_to, _camera_info(types, header, scene))
             handle = scene.handle()
             if handle:
-                write(handle_to, handle_type(header, point_type(*map(float, handle.xy), float(handle.visible))))
+                point = point_type(*map(float, handle.xy), float(handle.visible))
+                write(handle_to, handle_type(header, point))
             yield number
     unfinished.rename(path)
 
@@ -67,10 +69,19 @@ def record_bag(scene: ConveyorScene, frames: int, path: Path) -> Iterator[int]:
 def _camera_info(types, header, scene: ConveyorScene):
     height, width = scene.size
     matrix = scene.camera_matrix()
-    region = types.types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
     return types.types['sensor_msgs/msg/CameraInfo'](
-        header, height, width, 'plumb_bob', np.zeros(5), matrix.ravel(), np.eye(3).ravel(),
-        np.hstack([matrix, np.zeros((3, 1))]).ravel(), 0, 0, region)
+        header=header,
+        height=height,
+        width=width,
+        distortion_model='plumb_bob',
+        d=np.zeros(5),
+        k=matrix.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.hstack([matrix, np.zeros((3, 1))]).ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=types.types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False),
+    )
 
 
 def record_video(scene: ConveyorScene, frames: int, path: Path, crf: int) -> Iterator[int]:

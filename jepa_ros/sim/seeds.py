@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which seeds of the simulator are for what. A seed decides everything in a scene; the ranges never overlap."""
+"""Which seeds of the simulator are for what: a seed decides everything, and the ranges never overlap."""
 
 from __future__ import annotations
 

@@ -25,14 +25,17 @@ def speckled(rng: np.random.Generator, colour: Colour, size: tuple[int, int], co
     noise = np.zeros(size, np.float32)
     for grain in (1, 3, 9):
         layer = rng.standard_normal(size).astype(np.float32)
-        tiled = cv2.GaussianBlur(np.tile(layer, (3, 3)), (0, 0), grain)[size[0]:2 * size[0], size[1]:2 * size[1]]
+        tiled = cv2.GaussianBlur(np.tile(layer, (3, 3)), (0, 0), grain)[
+            size[0] : 2 * size[0], size[1] : 2 * size[1]
+        ]
         noise += tiled / tiled.std() / 3
     image = np.array(colour, np.float32) + contrast * noise[:, :, None]
     return (255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
 def belt(rng: np.random.Generator, colour: Colour, ribs: int) -> np.ndarray:
-    """One period of a conveyor belt: rubber with cross ribs, a few scuffs and a joint, along the image's width.
+    """One period of a conveyor belt: rubber with cross ribs, a few scuffs and a joint, along the image's
+    width.
 
     :param ribs: per period.
     """

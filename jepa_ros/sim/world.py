@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The MJCF model of the conveyor hall: everything that is fixed once a seed is chosen.
 
-The belt runs along x, its top is at z = BELT_TOP, the camera looks over it along +y. Everything is built from primitives.
+The belt runs along x, its top is at z = BELT_TOP, the camera looks over it along +y. Everything is built
+from primitives.
 """
 
 from __future__ import annotations
@@ -21,11 +22,21 @@ GRIP_SAMPLES = 7
 
 BIN_SHAPES = ('tote', 'crate', 'drum', 'case')
 PAINTS = {
-    'red': (0.78, 0.12, 0.10), 'orange': (0.92, 0.45, 0.08), 'yellow': (0.93, 0.78, 0.12), 'green': (0.12, 0.55, 0.22),
-    'teal': (0.05, 0.52, 0.55), 'blue': (0.10, 0.25, 0.72), 'violet': (0.45, 0.18, 0.60), 'white': (0.88, 0.88, 0.86),
-    'pink': (0.90, 0.42, 0.58), 'grey': (0.42, 0.44, 0.46), 'brown': (0.42, 0.26, 0.14), 'black': (0.09, 0.09, 0.10),
+    'red': (0.78, 0.12, 0.10),
+    'orange': (0.92, 0.45, 0.08),
+    'yellow': (0.93, 0.78, 0.12),
+    'green': (0.12, 0.55, 0.22),
+    'teal': (0.05, 0.52, 0.55),
+    'blue': (0.10, 0.25, 0.72),
+    'violet': (0.45, 0.18, 0.60),
+    'white': (0.88, 0.88, 0.86),
+    'pink': (0.90, 0.42, 0.58),
+    'grey': (0.42, 0.44, 0.46),
+    'brown': (0.42, 0.26, 0.14),
+    'black': (0.09, 0.09, 0.10),
 }
-HANDLE_PAINTS = ('red', 'orange', 'yellow', 'green', 'teal', 'blue', 'white', 'pink')  # none that the hall could swallow
+# None that the hall could swallow. (The order is part of what a seed means.)
+HANDLE_PAINTS = ('red', 'orange', 'yellow', 'green', 'teal', 'blue', 'white', 'pink')
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class Bin:
     """One bin: its body `name` in the model, its kind, and its grip bar in the body's frame.
 
     :param radius: m, of a sphere around the bin.
-    :param grip: float [GRIP_SAMPLES, 3], points along the axis of the grip bar, m; the middle one is the handle point.
+    :param grip: float [GRIP_SAMPLES, 3], points along the axis of the grip bar, m; the middle one is the
+        handle point.
     """
 
     name: str
@@ -53,16 +65,25 @@ class World:
 
 
 def _element(tag: str, **attributes) -> str:
+    """Return an XML element; numbers and arrays become text, and None is left out."""
+
     def text(value) -> str:
         return value if isinstance(value, str) else ' '.join(f'{v:.5g}' for v in np.atleast_1d(value))
-    return f'<{tag} ' + ' '.join(f'{k.rstrip("_")}={quoteattr(text(v))}' for k, v in attributes.items()) + '/>'
+
+    given = {name: text(value) for name, value in attributes.items() if value is not None}
+    return f'<{tag} ' + ' '.join(f'{name}={quoteattr(value)}' for name, value in given.items()) + '/>'
 
 
-def _box(half, pos, rgba=None, material=None, solid=True, **more) -> str:
-    look = {'material': material} if material else {'rgba': (*rgba, 1.0)[:4]}
+def _geom(type_: str, size, pos, paint=None, solid: bool = True, **more) -> str:
+    """Return a geom of a colour (or of a `material`); one that is not solid is only to be seen."""
     if not solid:
-        more.update(contype='0', conaffinity='0', mass='0')
-    return _element('geom', type='box', size=half, pos=pos, **look, **more)
+        more.update(contype=0, conaffinity=0, mass=0)
+    rgba = None if paint is None else (*paint, 1.0)
+    return _element('geom', type=type_, size=size, pos=pos, rgba=rgba, **more)
+
+
+def _box(half, pos, paint=None, solid: bool = True, **more) -> str:
+    return _geom('box', half, pos, paint, solid, **more)
 
 
 def build(seed: int, timestep: float, shadows: bool) -> World:
@@ -74,17 +95,18 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
     rng = np.random.default_rng([seed, 1])
     assets, materials = {}, []
 
-    def material(name: str, image: np.ndarray, repeat: tuple[float, float], shininess: float = 0.1, **more) -> None:
-        assets[f'{name}.png'] = textures.png(image)
-        materials.append(_element('texture', name=name, type='2d', file=f'{name}.png', content_type='image/png'))
-        materials.append(_element('material', name=name, texture=name, texrepeat=repeat, specular=0.2,
-                                  shininess=shininess, **more))
+    def material(name: str, image: np.ndarray, repeat: tuple[float, float]) -> None:
+        file = f'{name}.png'
+        assets[file] = textures.png(image)
+        materials.append(_element('texture', name=name, type='2d', file=file, content_type='image/png'))
+        look = {'texrepeat': repeat, 'specular': 0.2, 'shininess': 0.1}
+        materials.append(_element('material', name=name, texture=name, **look))
 
     belt_colour = tuple(rng.uniform(0.16, 0.34) + rng.normal(0, 0.03, 3))
     wall_colour = tuple(np.clip(rng.uniform(0.45, 0.8) + rng.normal(0, 0.10, 3), 0.1, 0.95))
     floor_colour = tuple(np.clip(rng.uniform(0.25, 0.6) + rng.normal(0, 0.05, 3), 0.1, 0.9))
-    material('belt', textures.belt(rng, belt_colour, int(rng.choice([4, 5, 8]))),
-             (2 * BELT_HALF_LENGTH / BELT_PERIOD, 1))
+    ribs = int(rng.choice([4, 5, 8]))
+    material('belt', textures.belt(rng, belt_colour, ribs), (2 * BELT_HALF_LENGTH / BELT_PERIOD, 1))
     material('wall', textures.wall(rng, wall_colour), rng.uniform(2, 5, 2))
     material('floor', textures.speckled(rng, floor_colour, (256, 256), 0.06), (6, 6))
     material('hazard', textures.hazard(rng), (1, 6))
@@ -92,7 +114,7 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
     bins = _bins(rng)
     parts = [
         *_light(rng, shadows),
-        _element('geom', type='plane', size=(4, 4, 0.1), material='floor', name='floor'),
+        _geom('plane', (4, 4, 0.1), None, material='floor', name='floor'),
         _box((4, 0.05, 2), (0, rng.uniform(1.0, 1.8), 1.6), material='wall', name='wall'),
         *_background(rng),
         *_conveyor_frame(rng),
@@ -103,7 +125,8 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
     newline = '\n    '
     xml = f"""<mujoco model="conveyor">
   <compiler angle="radian"/>
-  <option timestep="{timestep!r}" integrator="implicitfast" cone="elliptic" impratio="10" noslip_iterations="2"/>
+  <option timestep="{timestep!r}" integrator="implicitfast" cone="elliptic" impratio="10"
+          noslip_iterations="2"/>
   <size memory="32M"/>
   <visual>
     <global offwidth="1920" offheight="1440"/>
@@ -121,7 +144,8 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
     {newline.join(parts)}
     <body name="belt" pos="0 0 {BELT_TOP - 0.01:.3f}">
       <joint name="belt" type="slide" axis="1 0 0"/>
-      <geom name="belt" type="box" size="{BELT_HALF_LENGTH} {BELT_HALF_WIDTH} 0.01" mass="20" material="belt"/>
+      <geom name="belt" type="box" size="{BELT_HALF_LENGTH} {BELT_HALF_WIDTH} 0.01" mass="20"
+            material="belt"/>
     </body>
   </worldbody>
   <actuator>
@@ -137,11 +161,27 @@ def _light(rng: np.random.Generator, shadows: bool) -> list[str]:
     tint = np.array([1 + warmth, 1.0, 1 - warmth])
     sun = rng.uniform(-0.8, 0.8), rng.uniform(-0.3, 0.9), -1.0
     return [
-        _element('light', type='directional', pos=(0, -1, 3), dir=sun, castshadow='true' if shadows else 'false',
-                 diffuse=rng.uniform(0.35, 0.65) * tint, ambient=rng.uniform(0.12, 0.28) * tint, specular=(0.2, 0.2, 0.2)),
-        _element('light', type='spot', pos=(rng.uniform(-1.2, 1.2), rng.uniform(-0.8, 0.2), 2.4), dir=(0, 0.1, -1),
-                 castshadow='false', cutoff=60, exponent=4, diffuse=rng.uniform(0.1, 0.4) * tint,
-                 specular=(0.1, 0.1, 0.1)),
+        _element(
+            'light',
+            type='directional',
+            pos=(0, -1, 3),
+            dir=sun,
+            castshadow='true' if shadows else 'false',
+            diffuse=rng.uniform(0.35, 0.65) * tint,
+            ambient=rng.uniform(0.12, 0.28) * tint,
+            specular=(0.2, 0.2, 0.2),
+        ),
+        _element(
+            'light',
+            type='spot',
+            pos=(rng.uniform(-1.2, 1.2), rng.uniform(-0.8, 0.2), 2.4),
+            dir=(0, 0.1, -1),
+            castshadow='false',
+            cutoff=60,
+            exponent=4,
+            diffuse=rng.uniform(0.1, 0.4) * tint,
+            specular=(0.1, 0.1, 0.1),
+        ),
     ]
 
 
@@ -151,12 +191,17 @@ def _camera(rng: np.random.Generator) -> str:
     back = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0, 0, 1], back)
     right /= np.linalg.norm(right)
-    return _element('camera', name='camera', pos=position, xyaxes=(*right, *np.cross(back, right)),
-                    fovy=rng.uniform(35, 39))
+    return _element(
+        'camera',
+        name='camera',
+        pos=position,
+        xyaxes=(*right, *np.cross(back, right)),
+        fovy=rng.uniform(35, 39),
+    )
 
 
 def _pillar(rng: np.random.Generator) -> list[str]:
-    """A column between camera and belt, wide enough to hide the handle for 0.3 s at the highest belt speed."""
+    """A column between camera and belt, wide enough to hide the handle for 0.3 s at any belt speed."""
     half = rng.uniform(0.050, 0.075)
     x, y = rng.uniform(-0.24, 0.24), -BELT_HALF_WIDTH - 0.14
     paint = np.clip(rng.uniform(0.3, 0.8) + rng.normal(0, 0.08, 3), 0, 1)
@@ -199,17 +244,18 @@ def _background(rng: np.random.Generator) -> list[str]:
         parts.append(_box((0.02, 0.16, 0.5), (x, shelf + 0.01, 0.5), paint * 0.8))
     for _ in range(rng.integers(0, 3)):
         x, radius = rng.uniform(-1.3, 1.3), rng.uniform(0.02, 0.06)
-        parts.append(_element('geom', type='cylinder', size=(radius, 1.5), pos=(x, 0.98, 1.5),
-                              rgba=(*rng.uniform(0.2, 0.8, 3), 1), contype='0', conaffinity='0'))
+        parts.append(_geom('cylinder', (radius, 1.5), (x, 0.98, 1.5), rng.uniform(0.2, 0.8, 3), solid=False))
     return parts
 
 
 def _bins(rng: np.random.Generator) -> list[tuple[Bin, str]]:
     """One bin of every shape, in random colours, all different."""
-    handles = rng.permutation(HANDLE_PAINTS)[:len(BIN_SHAPES)]
+    handles = rng.permutation(HANDLE_PAINTS)[: len(BIN_SHAPES)]
     colours = rng.permutation([paint for paint in PAINTS if paint not in handles])
-    return [_bin(rng, f'bin{i}', str(shape), str(colours[i]), str(handles[i]))
-            for i, shape in enumerate(rng.permutation(BIN_SHAPES))]
+    return [
+        _bin(rng, f'bin{i}', str(shape), str(colours[i]), str(handles[i]))
+        for i, shape in enumerate(rng.permutation(BIN_SHAPES))
+    ]
 
 
 def _bin(rng: np.random.Generator, name: str, shape: str, colour: str, accent: str) -> tuple[Bin, str]:
@@ -217,60 +263,97 @@ def _bin(rng: np.random.Generator, name: str, shape: str, colour: str, accent: s
     paint, second = np.array(PAINTS[colour]), np.array(PAINTS[accent])
     length, width = rng.uniform(0.095, 0.135), rng.uniform(0.075, 0.115)  # half sizes
     height = rng.uniform(0.11, 0.17)
-    parts = []
-    if shape in ('tote', 'crate'):
-        wall = 0.006
-        parts.append(_box((length - wall, width - wall, wall), (0, 0, wall), paint * 0.8))
-        for side in (-1, 1):
-            parts.append(_box((length, wall, height / 2), (0, side * (width - wall), height / 2), paint))
-            parts.append(_box((wall, width, height / 2), (side * (length - wall), 0, height / 2), paint))
-            if shape == 'crate':
-                for z in (0.3, 0.75):
-                    for half, pos in (((length + 0.002, 0.003, 0.018), (0, side * width, z * height)),
-                                      ((0.003, width + 0.002, 0.018), (side * length, 0, z * height))):
-                        parts.append(_box(half, pos, second, solid=False))
-            else:
-                parts.append(_box((length + 0.005, 0.010, 0.008), (0, side * width, height), paint * 0.7, solid=False))
-        for _ in range(rng.integers(2, 6)):  # what is in it
-            half = rng.uniform((0.015, 0.015, 0.02), (0.04, 0.035, height / 2))
-            x = rng.uniform(-1, 1) * (length - 0.06)
-            y = rng.uniform(-1, 1) * (width - 0.05)
-            parts.append(_box(half, (x, y, 0.012 + half[2]), rng.uniform(0.1, 0.9, 3), solid=False,
-                              euler=(0, 0, rng.uniform(0, np.pi))))
-        base, span = height, length - 0.035  # inside the walls
+    open_top = shape in ('tote', 'crate')
+    if open_top:
+        parts = [
+            *_walls(length, width, height, paint),
+            *(
+                _bands(length, width, height, second)
+                if shape == 'crate'
+                else _rim(length, width, height, paint)
+            ),
+            *_contents(rng, length, width, height),
+        ]
+        span = length - 0.035  # of the handle: inside the walls
     elif shape == 'drum':
-        radius = (length + width) / 2
-        parts.append(_element('geom', type='cylinder', size=(radius, height / 2), pos=(0, 0, height / 2),
-                              rgba=(*paint, 1)))
-        for z in (0.25, 0.75):
-            parts.append(_element('geom', type='cylinder', size=(radius + 0.003, 0.012), pos=(0, 0, z * height),
-                                  rgba=(*second, 1), contype='0', conaffinity='0', mass='0'))
-        length = width = radius
-        base, span = height, radius * 0.75
+        length = width = (length + width) / 2
+        parts = _drum(length, height, paint, second)
+        span = length * 0.75
     else:
         height *= 0.75
-        parts.append(_box((length, width, height / 2), (0, 0, height / 2), paint))
-        for x in (-0.6, 0.6):
-            parts.append(_box((0.015, width + 0.002, height / 2 + 0.002), (x * length, 0, height / 2), second, solid=False))
-        base, span = height, length * 0.7
-    grip_height = base + rng.uniform(0.06, 0.09)
+        parts = _case(length, width, height, paint, second)
+        span = length * 0.7
+    top = height + rng.uniform(0.06, 0.09)
     thick = rng.uniform(0.013, 0.017)
-    along_y = shape in ('tote', 'crate') and rng.random() < 0.5
-    if along_y:
-        span = width - 0.035
-    direction = np.array([0.0, 1.0, 0.0]) if along_y else np.array([1.0, 0.0, 0.0])
-    foot = 0.02 if shape in ('tote', 'crate') else base
-    for side in (-1, 1):
-        end = side * span * direction
-        parts.append(_element('geom', type='capsule', size=thick * 0.8,
-                              fromto=(*(end + (0, 0, foot)), *(end + (0, 0, grip_height))),
-                              rgba=(*(second * 0.8), 1), name=f'{name}_post{side}'))
-    ends = np.stack([-span * direction, span * direction]) + (0, 0, grip_height)
-    parts.append(_element('geom', type='capsule', size=thick, fromto=ends.ravel(), rgba=(*second, 1),
-                          name=f'{name}_grip'))
+    direction = np.array([1.0, 0.0, 0.0])
+    if open_top and rng.random() < 0.5:
+        span, direction = width - 0.035, np.array([0.0, 1.0, 0.0])
+    foot = 0.02 if open_top else height
+    ends = np.stack([-span * direction, span * direction]) + (0, 0, top)
+    for side, end in zip((-1, 1), ends):
+        post = (*end[:2], foot, *end)
+        parts.append(
+            _geom('capsule', thick * 0.8, None, second * 0.8, fromto=post, name=f'{name}_post{side}')
+        )
+    parts.append(_geom('capsule', thick, None, second, fromto=ends.ravel(), name=f'{name}_grip'))
     share = np.linspace(0.08, 0.92, GRIP_SAMPLES)[:, None]
+    lines = [
+        f'<body name="{name}" pos="0 3 0">',
+        _element('freejoint', name=name),
+        _element('inertial', pos=(0, 0, 0.35 * height), mass=0.8, diaginertia=(0.006, 0.006, 0.006)),
+        *parts,
+        '</body>',
+    ]
     grip = ends[0] * (1 - share) + ends[1] * share
-    body = '\n      '.join([f'<body name="{name}" pos="0 3 0">', _element('freejoint', name=name),
-                            _element('inertial', pos=(0, 0, 0.35 * height), mass=0.8,
-                                     diaginertia=(0.006, 0.006, 0.006)), *parts]) + '\n    </body>'
-    return Bin(name, shape, colour, float(np.hypot(length, width)) + 0.01, grip), body
+    return Bin(name, shape, colour, float(np.hypot(length, width)) + 0.01, grip), '\n      '.join(lines)
+
+
+def _walls(length: float, width: float, height: float, paint: np.ndarray) -> list[str]:
+    """A floor and four walls."""
+    wall = 0.006
+    parts = [_box((length - wall, width - wall, wall), (0, 0, wall), paint * 0.8)]
+    for side in (-1, 1):
+        parts.append(_box((length, wall, height / 2), (0, side * (width - wall), height / 2), paint))
+        parts.append(_box((wall, width, height / 2), (side * (length - wall), 0, height / 2), paint))
+    return parts
+
+
+def _rim(length: float, width: float, height: float, paint: np.ndarray) -> list[str]:
+    return [
+        _box((length + 0.005, 0.010, 0.008), (0, side * width, height), paint * 0.7, solid=False)
+        for side in (-1, 1)
+    ]
+
+
+def _bands(length: float, width: float, height: float, paint: np.ndarray) -> list[str]:
+    """Two bands around the walls."""
+    parts = []
+    for side in (-1, 1):
+        for z in (0.3 * height, 0.75 * height):
+            parts.append(_box((length + 0.002, 0.003, 0.018), (0, side * width, z), paint, solid=False))
+            parts.append(_box((0.003, width + 0.002, 0.018), (side * length, 0, z), paint, solid=False))
+    return parts
+
+
+def _contents(rng: np.random.Generator, length: float, width: float, height: float) -> list[str]:
+    parts = []
+    for _ in range(rng.integers(2, 6)):
+        half = rng.uniform((0.015, 0.015, 0.02), (0.04, 0.035, height / 2))
+        x, y = rng.uniform(-1, 1) * (length - 0.06), rng.uniform(-1, 1) * (width - 0.05)
+        paint, turn = rng.uniform(0.1, 0.9, 3), (0, 0, rng.uniform(0, np.pi))
+        parts.append(_box(half, (x, y, 0.012 + half[2]), paint, solid=False, euler=turn))
+    return parts
+
+
+def _drum(radius: float, height: float, paint: np.ndarray, second: np.ndarray) -> list[str]:
+    bands = [
+        _geom('cylinder', (radius + 0.003, 0.012), (0, 0, z * height), second, solid=False)
+        for z in (0.25, 0.75)
+    ]
+    return [_geom('cylinder', (radius, height / 2), (0, 0, height / 2), paint), *bands]
+
+
+def _case(length: float, width: float, height: float, paint: np.ndarray, second: np.ndarray) -> list[str]:
+    band = (0.015, width + 0.002, height / 2 + 0.002)
+    bands = [_box(band, (x * length, 0, height / 2), second, solid=False) for x in (-0.6, 0.6)]
+    return [_box((length, width, height / 2), (0, 0, height / 2), paint), *bands]

@@ -33,7 +33,9 @@ def test_a_30_hz_camera_and_a_period_of_50_ms():
     assert choose(stamps, 5, PERIOD).tolist() == [0, 2, 3, 5, 6]  # 0, 67, 100, 167, 200 ms
 
 
-stamps_of_a_camera = st.lists(st.integers(1, 120), min_size=2, max_size=60).map(lambda steps: 10**9 + np.cumsum(steps) * MS)
+stamps_of_a_camera = st.lists(st.integers(1, 120), min_size=2, max_size=60).map(
+    lambda steps: 10**9 + np.cumsum(steps) * MS
+)
 
 
 @settings(deadline=None)
@@ -55,7 +57,9 @@ def test_any_choice_ascends(stamps, frames, data):
         assert len(chosen) == frames and chosen[0] == 0
         assert (np.diff(chosen) > 0).all() and chosen[-1] < len(stamps)
         for number in np.flatnonzero(drops[1:]) + 1:
-            assert chosen[number] >= chosen[number - 1] + 2, 'the next real frame is not the one after the last'
+            assert chosen[number] >= chosen[number - 1] + 2, (
+                'the next real frame is not the one after the last'
+            )
 
 
 def test_every_possible_start_is_drawn_and_none_beyond_the_end():
@@ -69,7 +73,9 @@ def test_every_possible_start_is_drawn_and_none_beyond_the_end():
 def test_perturbed_clips_stay_in_their_segment_and_tell_true_times(seed, jitter, drop, stretch):
     stamps = [*range(0, 900, 33), *range(5000, 5900, 33), *range(100, 800, 33)]  # a gap and a jump back
     whole = sequence(stamps)
-    sampler = ClipSampler([whole], (12, 16), 6, PERIOD, jitter, drop, (1 / stretch, stretch), max_gap=1.0, seed=seed)
+    sampler = ClipSampler(
+        [whole], (12, 16), 6, PERIOD, jitter, drop, (1 / stretch, stretch), max_gap=1.0, seed=seed
+    )
     segment_of = np.repeat([0, 1, 2], [28, 28, 22])
     for _ in range(5):
         clip = sampler.sample()
@@ -85,6 +91,7 @@ def test_perturbations_do_perturb():
     def steps(**how):
         sampler = ClipSampler([camera], (12, 16), 8, PERIOD, **how)
         return np.concatenate([np.diff(sampler.sample().times) for _ in range(100)])
+
     assert steps().tolist() == pytest.approx([PERIOD] * 700, abs=0.011)
     assert steps(jitter=0.3).std() > steps().std() + 0.003
     assert steps(drop=0.5).mean() > steps().mean()
@@ -92,7 +99,9 @@ def test_perturbations_do_perturb():
 
 
 def test_the_generator_decides_everything():
-    sampler = ClipSampler([sequence(range(0, 3000, 33))], (6, 8), 4, PERIOD, 0.2, 0.2, (0.8, 1.2), Augment(), seed=3)
+    sampler = ClipSampler(
+        [sequence(range(0, 3000, 33))], (6, 8), 4, PERIOD, 0.2, 0.2, (0.8, 1.2), Augment(), seed=3
+    )
     a, b = (sampler.sample(np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(a.images, b.images)
     np.testing.assert_array_equal(a.times, b.times)
@@ -132,9 +141,9 @@ def test_labels_of_some_sequences_only():
 
 def spot(x, y, size=(60, 80)):
     """An image with a bright spot at a place in 0..1."""
-    rows, columns = np.mgrid[0:size[0], 0:size[1]]
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
     distance = np.hypot((columns + 0.5) / size[1] - x, ((rows + 0.5) / size[0] - y) * size[0] / size[1])
-    return np.repeat((255 * np.exp(-(distance / 0.05) ** 2)).astype(np.uint8)[..., None], 3, 2)
+    return np.repeat((255 * np.exp(-((distance / 0.05) ** 2))).astype(np.uint8)[..., None], 3, 2)
 
 
 @settings(deadline=None, max_examples=60)
@@ -155,13 +164,25 @@ def test_points_stay_on_what_they_mark(seed, x, y):
 
 def test_points_outside_the_view_are_no_labels():
     points = {'near the corner': (np.full((1, 2), 0.8, np.float32), np.array([VISIBLE], np.uint8))}
-    states = {int(view(np.zeros((1, 60, 80, 3), np.uint8), points, (30, 40), Augment((0.3, 0.4)),
-                       np.random.default_rng(seed))[1]['near the corner'][1][0]) for seed in range(40)}
+    states = {
+        int(
+            view(
+                np.zeros((1, 60, 80, 3), np.uint8),
+                points,
+                (30, 40),
+                Augment((0.3, 0.4)),
+                np.random.default_rng(seed),
+            )[1]['near the corner'][1][0]
+        )
+        for seed in range(40)
+    }
     assert states == {NO_LABEL, VISIBLE}
 
 
 def test_without_augmentation_the_view_is_the_whole_image():
     image = spot(0.2, 0.7)[None]
-    same, points = view(image, {'p': (np.array([[0.2, 0.7]], np.float32), np.array([1], np.uint8))}, (60, 80), None, None)
+    same, points = view(
+        image, {'p': (np.array([[0.2, 0.7]], np.float32), np.array([1], np.uint8))}, (60, 80), None, None
+    )
     np.testing.assert_array_equal(same, image)
     np.testing.assert_allclose(points['p'][0], [[0.2, 0.7]], atol=1e-6)

@@ -33,18 +33,22 @@ class Files(dict):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-    """The bytes of one intact recording of each kind, by suffix; pictures are 7 KB, so there are several chunks."""
+    """The bytes of an intact recording of each kind; raw pictures fill several chunks."""
     folder = tmp_path_factory.mktemp('whole')
     raw = {'size': (240, 320), 'compressed': False}
     mcap = write_bag(folder / 'mcap', {CAMERA: camera(COUNT, **raw)})
     packed = write_bag(folder / 'packed', {CAMERA: camera(COUNT, **raw)}, compression='storage')
     sqlite = write_bag(folder / 'sqlite', {CAMERA: camera(COUNT)}, storage='sqlite3')
-    files = {'plain.mcap': next(mcap.glob('*.mcap')), 'zstd.mcap': next(packed.glob('*.mcap')),
-             'sqlite.db3': next(sqlite.glob('*.db3')),
-             'plain.bag': write_rosbag1(folder / 'p.bag', {CAMERA: camera(COUNT, ros1=True, **raw)}),
-             'lz4.bag': write_rosbag1(folder / 'l.bag', {CAMERA: camera(COUNT, ros1=True, **raw)}, 'lz4'),
-             'bz2.bag': write_rosbag1(folder / 'b.bag', {CAMERA: camera(COUNT, ros1=True, **raw)}, 'bz2'),
-             'video.mp4': write_video(folder / 'v.mp4', COUNT), 'video.mkv': write_video(folder / 'v.mkv', COUNT)}
+    files = {
+        'plain.mcap': next(mcap.glob('*.mcap')),
+        'zstd.mcap': next(packed.glob('*.mcap')),
+        'sqlite.db3': next(sqlite.glob('*.db3')),
+        'plain.bag': write_rosbag1(folder / 'p.bag', {CAMERA: camera(COUNT, ros1=True, **raw)}),
+        'lz4.bag': write_rosbag1(folder / 'l.bag', {CAMERA: camera(COUNT, ros1=True, **raw)}, 'lz4'),
+        'bz2.bag': write_rosbag1(folder / 'b.bag', {CAMERA: camera(COUNT, ros1=True, **raw)}, 'bz2'),
+        'video.mp4': write_video(folder / 'v.mp4', COUNT),
+        'video.mkv': write_video(folder / 'v.mkv', COUNT),
+    }
     return Files((name, path.read_bytes()) for name, path in files.items())
 
 
@@ -70,7 +74,7 @@ def read(path):
 @pytest.mark.parametrize('name', ['plain.mcap', 'zstd.mcap', 'plain.bag', 'lz4.bag', 'bz2.bag'])
 def test_half_a_bag_gives_about_half_its_frames(tmp_path, whole, name):
     path = tmp_path / name
-    path.write_bytes(whole[name][:len(whole[name]) // 2])
+    path.write_bytes(whole[name][: len(whole[name]) // 2])
     found, warnings = read(path)
     least = COUNT // 2 - 4 if name.startswith('plain') else 1
     assert found == list(range(len(found))) and least <= len(found) < COUNT
@@ -89,7 +93,7 @@ def test_an_unindexed_ros1_bag_gives_all_its_frames(tmp_path, whole):
     data = whole['lz4.bag']
     place = data.index(b'index_pos=') + len(b'index_pos=')
     path = tmp_path / 'active.bag'  # what a killed rosbag record leaves
-    path.write_bytes(data[:place] + bytes(8) + data[place + 8:])
+    path.write_bytes(data[:place] + bytes(8) + data[place + 8 :])
     found, warnings = read(path)
     assert found == list(range(COUNT)) and 'not indexed' in warnings[0]
 
@@ -99,7 +103,7 @@ def test_an_unindexed_ros1_bag_gives_all_its_frames(tmp_path, whole):
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_any_cut(tmp_path_factory, whole, name, share):
     path = tmp_path_factory.mktemp('cut') / name
-    path.write_bytes(whole[name][:int(share * len(whole[name]))])
+    path.write_bytes(whole[name][: int(share * len(whole[name]))])
     found, warnings = read(path)
     if name.startswith('video'):  # FFmpeg conceals the last frames of a cut file
         assert warnings or len(found) > 0.9 * COUNT
@@ -126,7 +130,10 @@ def test_any_bytes_inverted(tmp_path_factory, whole, name, shares):
 @given(data=st.binary(max_size=400))
 def test_noise_behind_the_magic(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp('noise')
-    for name, magic, scan in (('n.mcap', b'\x89MCAP0\r\n', scan_mcap), ('n.bag', b'#ROSBAG V2.0\n', scan_rosbag1)):
+    for name, magic, scan in (
+        ('n.mcap', b'\x89MCAP0\r\n', scan_mcap),
+        ('n.bag', b'#ROSBAG V2.0\n', scan_rosbag1),
+    ):
         (folder / name).write_bytes(magic + data)
         try:
             assert list(scan(folder / name)) == []
@@ -144,7 +151,7 @@ def test_a_killed_recorder_leaves_no_metadata(tmp_path):
 
 
 def test_of_a_split_bag_with_a_damaged_part_the_others_are_read(tmp_path):
-    parts = [write_bag(tmp_path / f'part{i}', {CAMERA: camera(20)[10 * i:10 * i + 10]}) for i in range(2)]
+    parts = [write_bag(tmp_path / f'part{i}', {CAMERA: camera(20)[10 * i : 10 * i + 10]}) for i in range(2)]
     bag = tmp_path / 'bag'
     bag.mkdir()
     for i, part in enumerate(parts):
@@ -163,16 +170,22 @@ def test_broken_metadata_names_itself(tmp_path):
 
 def test_a_corrupt_message_is_skipped_and_counted(tmp_path):
     from rosbags.typesys import Stores, get_typestore
+
     types = get_typestore(Stores.ROS2_HUMBLE)
     good = image_message(3, START_NS, True)
     msgtype = good.__msgtype__
     definition, _ = types.generate_msgdef(msgtype, ros_version=2)
     data = bytes(types.serialize_cdr(good, msgtype))
-    path = write_bag(tmp_path / 'bag', {CAMERA: [(START_NS, msgtype, definition, data[:20]),
-                                                 (START_NS + 1, msgtype, definition, data)]})
+    path = write_bag(
+        tmp_path / 'bag',
+        {CAMERA: [(START_NS, msgtype, definition, data[:20]), (START_NS + 1, msgtype, definition, data)]},
+    )
     recording = open_recording(path)
     assert [number_of(frame.image()) for frame in recording.frames()] == [3]
-    assert len(recording.warnings) == 1 and '1 message(s) of /camera/image_raw are not readable' in recording.warnings[0]
+    assert (
+        len(recording.warnings) == 1
+        and '1 message(s) of /camera/image_raw are not readable' in recording.warnings[0]
+    )
     list(recording.frames())
     assert len(recording.warnings) == 1, 'reading again names no fault twice'
 
@@ -181,7 +194,7 @@ def test_a_corrupt_message_is_skipped_and_counted(tmp_path):
 def test_a_truncated_video_gives_what_is_there(tmp_path):
     data = (shared_data() / 'videos/asl/intel_asl_again.mkv').read_bytes()
     path = tmp_path / 'cut.mkv'
-    path.write_bytes(data[:len(data) // 2])
+    path.write_bytes(data[: len(data) // 2])
     recording = open_recording(path)
     assert 20 < len(list(recording.frames())) < 60
     assert len(recording.warnings) == 1 and 'cut.mkv is cut off' in recording.warnings[0]

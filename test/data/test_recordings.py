@@ -32,14 +32,27 @@ def numbers(recording):
     return [number_of(frame.image()) for frame in recording.frames()]
 
 
-@pytest.mark.parametrize('storage, compression, version', [
-    ('mcap', None, 8), ('mcap', 'storage', 8), ('mcap', None, 9), ('sqlite3', None, 8), ('sqlite3', None, 9),
-    ('sqlite3', 'file', 8), ('sqlite3', 'message', 8),
-])
+@pytest.mark.parametrize(
+    'storage, compression, version',
+    [
+        ('mcap', None, 8),
+        ('mcap', 'storage', 8),
+        ('mcap', None, 9),
+        ('sqlite3', None, 8),
+        ('sqlite3', None, 9),
+        ('sqlite3', 'file', 8),
+        ('sqlite3', 'message', 8),
+    ],
+)
 @pytest.mark.parametrize('compressed', [True, False])
 def test_rosbag2(tmp_path, storage, compression, version, compressed):
-    path = write_bag(tmp_path / 'bag', {CAMERA: camera(12, compressed=compressed)}, storage=storage,
-                     compression=compression, version=version)
+    path = write_bag(
+        tmp_path / 'bag',
+        {CAMERA: camera(12, compressed=compressed)},
+        storage=storage,
+        compression=compression,
+        version=version,
+    )
     recording = open_recording(path)
     assert (recording.topic, recording.name, len(recording)) == (CAMERA, f'bag:{CAMERA}', 12)
     assert recording.rate == pytest.approx(30, rel=0.01)
@@ -50,7 +63,9 @@ def test_rosbag2(tmp_path, storage, compression, version, compressed):
 
 @pytest.mark.parametrize('suffix', ['.mcap', '.db3'])
 def test_a_storage_file_without_its_folder(tmp_path, suffix):
-    bag = write_bag(tmp_path / 'bag', {CAMERA: camera(5)}, storage={'.mcap': 'mcap', '.db3': 'sqlite3'}[suffix])
+    bag = write_bag(
+        tmp_path / 'bag', {CAMERA: camera(5)}, storage={'.mcap': 'mcap', '.db3': 'sqlite3'}[suffix]
+    )
     assert numbers(open_recording(next(bag.glob(f'*{suffix}')))) == list(range(5))
 
 
@@ -93,13 +108,23 @@ def test_several_cameras_must_be_chosen_from(tmp_path):
 
 def test_other_topics_are_readable_and_unknown_types_do_no_harm(tmp_path):
     from recorded import point_message
-    path = write_bag(tmp_path / 'bag', {
-        CAMERA: camera(2),
-        '/handle': [(START_NS, point_message(0.25, 0.5, 1.0, START_NS))],
-        '/temperature': [(START_NS, 'acme_msgs/msg/Kelvin', 'float64 kelvin\nuint8 sensor\n',
-                          b'\0\1\0\0' + np.float64(273.15).tobytes() + b'\7')],
-        '/nonsense': [(START_NS, 'acme_msgs/msg/Nonsense', 'float64', b'\0\1\0\0')],
-    })
+
+    path = write_bag(
+        tmp_path / 'bag',
+        {
+            CAMERA: camera(2),
+            '/handle': [(START_NS, point_message(0.25, 0.5, 1.0, START_NS))],
+            '/temperature': [
+                (
+                    START_NS,
+                    'acme_msgs/msg/Kelvin',
+                    'float64 kelvin\nuint8 sensor\n',
+                    b'\0\1\0\0' + np.float64(273.15).tobytes() + b'\7',
+                )
+            ],
+            '/nonsense': [(START_NS, 'acme_msgs/msg/Nonsense', 'float64', b'\0\1\0\0')],
+        },
+    )
     recording = open_recording(path)
     assert numbers(recording) == [0, 1]
     ((log_ns, handle),) = recording.messages('/handle')
@@ -112,14 +137,23 @@ def test_other_topics_are_readable_and_unknown_types_do_no_harm(tmp_path):
         list(recording.messages('/absent'))
 
 
-@pytest.mark.parametrize('name, codec, size', [
-    ('video.mp4', 'libx264', (48, 64)), ('video.mkv', 'libx264', (48, 64)), ('video.avi', 'mpeg4', (48, 64)),
-    ('video.mkv', 'ffv1', (45, 63)),
-])
+@pytest.mark.parametrize(
+    'name, codec, size',
+    [
+        ('video.mp4', 'libx264', (48, 64)),
+        ('video.mkv', 'libx264', (48, 64)),
+        ('video.avi', 'mpeg4', (48, 64)),
+        ('video.mkv', 'ffv1', (45, 63)),
+    ],
+)
 def test_video(tmp_path, name, codec, size):
     path = write_video(tmp_path / name, 20, rate=25, size=size, codec=codec)
     recording = open_recording(path)
-    assert recording.rate == 25 and abs(len(recording) - 20) <= 1 and recording.duration == pytest.approx(0.8, abs=0.05)
+    assert (
+        recording.rate == 25
+        and abs(len(recording) - 20) <= 1
+        and recording.duration == pytest.approx(0.8, abs=0.05)
+    )
     frames = list(recording.frames())
     assert [number_of(frame.image()) for frame in frames] == list(range(20))
     stamps = np.array([frame.stamp_ns for frame in frames])
@@ -181,8 +215,11 @@ def test_real_recordings(name):
 
 @pytest.mark.shared_data
 def test_every_shared_recording_opens():
-    paths = [p for p in itertools.chain(*(shared_data().glob(g) for g in ('bags/*', 'videos/**/*', 'tracking/*')))
-             if is_recording(p)]
+    paths = [
+        p
+        for p in itertools.chain(*(shared_data().glob(g) for g in ('bags/*', 'videos/**/*', 'tracking/*')))
+        if is_recording(p)
+    ]
     assert len(paths) == 21
     for path in paths:
         for topic, _, count in camera_topics(path):

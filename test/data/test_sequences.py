@@ -46,7 +46,13 @@ def test_bags_and_videos(tmp_path):
     bag = write_bag(tmp_path / 'bag', {CAMERA: camera(8, compressed=False)})
     video = write_video(tmp_path / 'video.mp4', 6)
     first, second = load([bag, video], tmp_path / 'cache')
-    assert (first.name, first.path, len(first), second.name, len(second)) == (f'bag:{CAMERA}', bag, 8, 'video', 6)
+    assert (first.name, first.path, len(first), second.name, len(second)) == (
+        f'bag:{CAMERA}',
+        bag,
+        8,
+        'video',
+        6,
+    )
     np.testing.assert_array_equal(first.stamps_ns, START_NS + np.arange(8) * STEP_NS)
     assert first.images.shape == (8, *SIZE, 3) and first.images.dtype == np.uint8
     np.testing.assert_array_equal(first.images[3], resized(picture(3), SIZE))
@@ -72,6 +78,7 @@ def test_an_interrupted_decode_leaves_nothing(tmp_path, monkeypatch):
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr(np, 'savez', interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -83,7 +90,9 @@ def test_an_interrupted_decode_leaves_nothing(tmp_path, monkeypatch):
 def test_two_at_once_share_one_entry(tmp_path):
     video = write_video(tmp_path / 'video.mp4', 12)
     results = []
-    threads = [threading.Thread(target=lambda: results.extend(load([video], tmp_path / 'cache'))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: results.extend(load([video], tmp_path / 'cache'))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -94,10 +103,12 @@ def test_two_at_once_share_one_entry(tmp_path):
 
 def test_labels_follow_their_frames_through_the_crop(tmp_path):
     stamp = [START_NS + i * STEP_NS for i in range(5)]
-    labels = [(stamp[0], point_message(0.5, 0.25, 1.0, stamp[0])),
-              (stamp[1], point_message(0.75, 0.5, 0.0, stamp[1] + 2_000_000)),  # 2 ms off its frame
-              (stamp[3], point_message(0.02, 0.5, 1.0, stamp[3])),  # in the part that is cropped away
-              (stamp[4], point_message(0.5, 0.5, 1.0, stamp[4] + STEP_NS))]  # of a frame that is not there
+    labels = [
+        (stamp[0], point_message(0.5, 0.25, 1.0, stamp[0])),
+        (stamp[1], point_message(0.75, 0.5, 0.0, stamp[1] + 2_000_000)),  # 2 ms off its frame
+        (stamp[3], point_message(0.02, 0.5, 1.0, stamp[3])),  # in the part that is cropped away
+        (stamp[4], point_message(0.5, 0.5, 1.0, stamp[4] + STEP_NS)),
+    ]  # of a frame that is not there
     bag = write_bag(tmp_path / 'bag', {CAMERA: camera(5, size=(48, 96)), '/handle': labels})
     (sequence,) = load([bag], tmp_path / 'cache', labels={'handle': '/handle'})
     xy, state = sequence.points['handle']
@@ -165,7 +176,9 @@ def test_find_recordings(tmp_path):
 def test_splits_must_be_disjoint(tmp_path):
     a, b = write_video(tmp_path / 'a.mp4', 2), write_video(tmp_path / 'b.mp4', 2)
     assert_disjoint(train=[a], validation=[b])
-    with pytest.raises(RecordingError, match='b.mp4: expected in one split, found in train and in validation'):
+    with pytest.raises(
+        RecordingError, match='b.mp4: expected in one split, found in train and in validation'
+    ):
         assert_disjoint(train=[tmp_path], validation=[b])
 
 

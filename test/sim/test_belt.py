@@ -12,8 +12,10 @@ DT = 0.01
 
 def run(seed, seconds):
     program = BeltProgram(np.random.default_rng(seed))
-    return np.array([(program.step(DT), program.event) for _ in range(round(seconds / DT))],
-                    dtype=[('speed', float), ('event', 'U8')])
+    return np.array(
+        [(program.step(DT), program.event) for _ in range(round(seconds / DT))],
+        dtype=[('speed', float), ('event', 'U8')],
+    )
 
 
 @settings(deadline=None, max_examples=20)

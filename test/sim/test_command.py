@@ -41,9 +41,29 @@ def test_a_bag_per_seed(tmp_path):
 
 
 def test_labels_only_while_a_handle_is_in_the_picture(tmp_path):
-    assert main(['sim', 'record', '--seeds', '6', '--seconds', '8', '--rate', '10', '--size', '80x60',
-                 '--out', str(tmp_path)]) == 0
-    labels = {log_ns: message for log_ns, message in open_recording(tmp_path / 'conveyor_00006').messages('/sim/handle')}
+    assert (
+        main(
+            [
+                'sim',
+                'record',
+                '--seeds',
+                '6',
+                '--seconds',
+                '8',
+                '--rate',
+                '10',
+                '--size',
+                '80x60',
+                '--out',
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
+    labels = {
+        log_ns: message
+        for log_ns, message in open_recording(tmp_path / 'conveyor_00006').messages('/sim/handle')
+    }
     seen = []
     with ConveyorScene(6, (60, 80), 10.0) as scene:
         for number in range(80):
@@ -82,18 +102,28 @@ def test_a_video(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ['conveyor.mp4']
 
 
-@pytest.mark.parametrize('arguments, sentence', [
-    (['--seeds', 'many'], 'seeds: expected'), (['--size', 'big'], '--size: expected'), (['--size', '8x8'], '--size'),
-    (['--seconds', '-1'], 'expected seconds above 0'), (['--rate', '0'], 'a rate of 1 to 240'),
-])
+@pytest.mark.parametrize(
+    'arguments, sentence',
+    [
+        (['--seeds', 'many'], 'seeds: expected'),
+        (['--size', 'big'], '--size: expected'),
+        (['--size', '8x8'], '--size'),
+        (['--seconds', '-1'], 'expected seconds above 0'),
+        (['--rate', '0'], 'a rate of 1 to 240'),
+    ],
+)
 def test_wrong_arguments(tmp_path, capsys, arguments, sentence):
     assert record(*arguments, '--out', tmp_path / 'bags') == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / 'bags').exists()
 
 
-@pytest.mark.parametrize('arguments, sentence', [
-    (['--seeds', '0:2'], 'expected one seed'), (['--size', '81x60'], 'expected an even size'),
-])
+@pytest.mark.parametrize(
+    'arguments, sentence',
+    [
+        (['--seeds', '0:2'], 'expected one seed'),
+        (['--size', '81x60'], 'expected an even size'),
+    ],
+)
 def test_wrong_arguments_of_a_video(tmp_path, capsys, arguments, sentence):
     assert record(*arguments, '--video', tmp_path / 'v.mp4') == 2
     assert sentence in capsys.readouterr().err
@@ -102,6 +132,7 @@ def test_wrong_arguments_of_a_video(tmp_path, capsys, arguments, sentence):
 def test_another_library_reads_the_bag(tmp_path):
     decoder = pytest.importorskip('mcap_ros2.decoder')
     from mcap.reader import make_reader
+
     assert record('--seeds', '5', '--out', tmp_path) == 0
     with next(tmp_path.rglob('*.mcap')).open('rb') as file:
         reader = make_reader(file, decoder_factories=[decoder.DecoderFactory()])

@@ -28,7 +28,13 @@ def trace(scene, frames):
     for _ in range(frames):
         scene.step()
         handle = scene.handle()
-        rows.append([*(handle.xy if handle else (np.nan, np.nan)), handle.visible if handle else np.nan, scene.belt_speed])
+        rows.append(
+            [
+                *(handle.xy if handle else (np.nan, np.nan)),
+                handle.visible if handle else np.nan,
+                scene.belt_speed,
+            ]
+        )
     return np.array(rows)
 
 
@@ -93,7 +99,7 @@ def test_the_handle_is_where_the_picture_shows_it(seed):
             if handle and handle.visible:
                 looked += 1
                 x, y = (handle.xy * (320, 240)).astype(int)
-                found += grip in picture[max(y - 2, 0):y + 3, max(x - 2, 0):x + 3]
+                found += grip in picture[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
             elif handle:
                 assert np.sum(picture == grip) < 250, 'called hidden, yet most of it is in the picture'
         assert looked > 5 and found >= 0.9 * looked
@@ -131,7 +137,9 @@ def test_camera_matrix_agrees_with_the_field_of_view():
         matrix = scene.camera_matrix()
         half = np.degrees(np.arctan(120 / matrix[1, 1]))
         assert 35 <= 2 * half <= 39 and matrix[0, 2] == 160 and matrix[1, 2] == 120
-        np.testing.assert_allclose(scene._project(np.array(scene._data.cam(0).xpos - scene._data.cam(0).xmat[2::3])), [0.5, 0.5])
+        np.testing.assert_allclose(
+            scene._project(np.array(scene._data.cam(0).xpos - scene._data.cam(0).xmat[2::3])), [0.5, 0.5]
+        )
 
 
 @settings(deadline=None, max_examples=10)
@@ -159,6 +167,9 @@ def test_without_mujoco_the_extra_is_named(monkeypatch):
 
 def test_without_opengl_the_packages_are_named(monkeypatch):
     monkeypatch.setenv('MUJOCO_GL', 'nonsense')
-    done = subprocess.run([sys.executable, '-c', 'from jepa_ros.sim.conveyor import ConveyorScene; ConveyorScene(0)'],
-                          text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, '-c', 'from jepa_ros.sim.conveyor import ConveyorScene; ConveyorScene(0)'],
+        text=True,
+        capture_output=True,
+    )
     assert 'SimError' in done.stderr and 'libegl1 and libgl1-mesa-dri' in done.stderr
