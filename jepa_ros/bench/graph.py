@@ -4,6 +4,7 @@
 import json
 import os
 import sys
+import time
 
 from jepa_ros.demo.processes import Child, ProcessGroup
 from jepa_ros.errors import JepaError
@@ -27,6 +28,18 @@ def module(name: str, *arguments: str) -> list[str]:
 def parameters(values: dict) -> list[str]:
     """Return ROS arguments that set parameters."""
     return ['--ros-args', *(part for name, value in values.items() for part in ('-p', f'{name}:={value}'))]
+
+
+def await_line(child: Child, line: str, timeout: float = 30.0) -> None:
+    """
+    Wait until a child has printed a line.
+
+    :raises BenchError: it does not within ``timeout`` (s), or has ended.
+    """
+    end = time.monotonic() + timeout
+    while line not in child.log.read_text(errors='replace').splitlines():
+        if child.wait(0.05) is not None or time.monotonic() > end:
+            raise BenchError(f"expected '{line}' within {timeout:g} s; {child.obituary()}")
 
 
 def report(group: ProcessGroup, child: Child) -> dict:

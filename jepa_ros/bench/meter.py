@@ -8,6 +8,8 @@ from functools import wraps
 
 WARM_UP = 30  # frames that are not counted: caches, discovery and lazy imports
 
+MEASURING = 'measuring'  # printed when they have come
+
 
 class Meter:
     """Counts from frame WARM_UP on. Everything is read when a frame arrives, so that both ends are alike."""
@@ -23,6 +25,8 @@ class Meter:
         self._last = (self._frames, time.process_time(), self._apart, time.monotonic())
         if self._frames <= WARM_UP:
             self._first = self._last
+        if self._frames == WARM_UP:
+            print(MEASURING, flush=True)
 
     def apart(self, function: Callable) -> Callable:
         """Return ``function`` with the processor time of its thread kept apart from that of the process."""

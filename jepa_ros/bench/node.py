@@ -17,12 +17,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
 
-from jepa_ros.bench.graph import BenchError, module, parameters, report
-from jepa_ros.bench.meter import WARM_UP
+from jepa_ros.bench.graph import BenchError, await_line, module, parameters, report
+from jepa_ros.bench.meter import MEASURING
 from jepa_ros.demo.processes import Child, ProcessGroup
 from jepa_ros.nodes.transport import prepare_process
 
 RATE = 30.0  # Hz
+STAGES = ('decode', 'encode', 'forecast', 'publish')
 PATIENCE = 20.0  # s for a process to show that it works
 
 
@@ -100,7 +101,8 @@ def frame_cost(listener: Listener, logs, bundle: str, size: str, compressed: boo
                     listener.await_latents(child)
                 else:
                     child = group.start(who, module('bench.peer', *flags))
-                child.wait(WARM_UP / RATE + seconds)
+                await_line(child, MEASURING)
+                child.wait(seconds)
                 measured[who].append(report(group, child))
                 if who == 'perception':
                     stages = dict(listener.stages)
@@ -114,9 +116,7 @@ def frame_cost(listener: Listener, logs, bundle: str, size: str, compressed: boo
             'outside_engine_cpu_ms': outside,
             'engine_cpu_ms': statistics.mean(run['apart_ms'] for run in measured['perception']),
             'peer_cpu_ms': peer, 'ratio_to_peer': outside / peer,
-            'stages_wall_ms': {name: 1e3 * float(stages[f'{name}_p50']) for name in ('decode', 'encode', 'forecast',
-                                                                                    'publish')
-                               if f'{name}_p50' in stages}}
+            'stages_wall_ms': {name: float(stages[f'{name}_p50_ms']) for name in STAGES if f'{name}_p50_ms' in stages}}
 
 
 def start_up(listener: Listener, logs, bundle: str, times: int = 3) -> list[float]:
@@ -129,9 +129,7 @@ def start_up(listener: Listener, logs, bundle: str, times: int = 3) -> list[floa
     found = []
     with ProcessGroup(logs) as group:
         camera = group.start('camera', module('bench.camera', '--rate', str(RATE), '--at-once'))
-        while 'ready' not in camera.last_lines():
-            if camera.wait(0.05) is not None:
-                raise BenchError(camera.obituary())
+        await_line(camera, 'ready')
         for _ in range(times):
             with ProcessGroup(logs) as subject:
                 began = time.monotonic()

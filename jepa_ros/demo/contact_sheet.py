@@ -46,7 +46,7 @@ class Moment:
 
 
 def draw(title: str, moments: list[Moment], grid: tuple[int, int], skills: list[dict], ages, facts: list[str],
-         readout: str | None = None) -> np.ndarray:
+         readout: str | None = None, frames: list[np.ndarray] = ()) -> np.ndarray:
     """
     Draw the contact sheet.
 
@@ -57,19 +57,24 @@ def draw(title: str, moments: list[Moment], grid: tuple[int, int], skills: list[
     :param ages: [(arrival ns, age s)] of the futures.
     :param facts: lines of text.
     :param readout: name of what the readout finds.
+    :param frames: RGB frames of one size, shown where there are no moments.
     :return: RGB uint8 [h, w, 3].
     """
     columns = max(len(moments), 4)
     tall = round(TILE * grid[0] / grid[1])
     width = 2 * MARGIN + LABELS + columns * (TILE + GAP) - GAP
-    height = HEAD + (5 if moments else 0) * (tall + GAP) + CAPTION + PLOTS + 3 * MARGIN
+    height = HEAD + (5 if moments else 1) * (tall + GAP) + CAPTION + PLOTS + 3 * MARGIN
     sheet = Canvas(width, height)
     sheet.text(title, MARGIN, 40, 21, INK, bold=True)
     y = HEAD
     if moments:
         y = _columns(sheet, moments, grid, tall, y, readout)
     else:
-        sheet.text('No futures could be compared with what was seen later.', MARGIN, y + 14, 14, GREY)
+        sheet.text('no futures', MARGIN, y + CAPTION + tall / 2 - 3, 13.5, INK, bold=True)
+        sheet.text('to compare', MARGIN, y + CAPTION + tall / 2 + 15, 12, GREY)
+        for column, frame in enumerate(frames[:columns]):
+            sheet.image(frame, MARGIN + LABELS + column * (TILE + GAP), y + CAPTION, TILE, tall)
+        y += CAPTION + tall
     y += MARGIN
     sheet.line([(MARGIN, y), (width - MARGIN, y)], RULE, 1)
     y += MARGIN // 2
@@ -136,7 +141,7 @@ def _skill_bars(sheet, skills, x, y, width) -> None:
         return
     zero, tall = y + 128, 84
     known = [row['skill'] for row in skills if row['skill'] is not None]
-    scale = tall / max(0.25, *(abs(skill) for skill in known))
+    scale = tall / max([0.25, *map(abs, known)])
     step = width / len(skills)
     sheet.line([(x, zero), (x + width, zero)], GREY, 1)
     for index, row in enumerate(skills):

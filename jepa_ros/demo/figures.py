@@ -18,6 +18,10 @@ from jepa_ros.latents import Futures, Latents
 from jepa_ros.skill import SkillTable
 
 MIN_PAIRS = 5
+# What becomes of a frame that perception receives, as ClipWindow counts it.
+FRAME_COUNTS = (*(verdict.value for verdict in Verdict if verdict is not Verdict.TAKE),
+                'used', 'overrun', 'cleared', 'failed', 'waiting')
+CAMERA, PERCEPTION, CONTROLLER = '/camera', '/perception', '/controller'
 _NS = 1e9
 
 
@@ -81,6 +85,10 @@ class Matcher:
         """Take newly published futures."""
         self._due += [(futures.stamp_ns + round(h * _NS), futures, k) for k, h in enumerate(futures.horizons)]
 
+    def state(self, name: str) -> str:
+        """Return the lifecycle state that a node last reported, '' before its first report."""
+        return self.diagnostics.get(name, {}).get('values', {}).get('state', '')
+
     def end(self) -> list[Matched]:
         """Return the futures that the last latents reach although nothing newer came."""
         matched = [self._match(*due) for due in self._due]
@@ -102,6 +110,8 @@ class Figures:
     """
     Counts, ages and skill of one run.
 
+    Nodes are known by their full names: CAMERA, PERCEPTION, CONTROLLER.
+
     :param slice_period: time between two slices of latents (s).
     """
 
@@ -112,8 +122,8 @@ class Figures:
         self.newest_future_ns: int | None = None
         self.diagnostics: dict[str, dict] = {}
         self.skill: SkillTable | None = None
-        self.target: tuple[float, ...] | None = None
-        self.twists = 0
+        self.target: tuple[float, float] | None = None
+        self.targets = self.commands = self.moving = 0
         self._matcher = Matcher(0.5 * slice_period)
 
     def camera(self, stamp_ns: int) -> None:
@@ -135,9 +145,23 @@ class Figures:
             self.skill = SkillTable(futures.horizons, np.zeros(1))
         self._matcher.futures(futures)
 
+    def followed(self, x: float, y: float) -> None:
+        """Count a point that the controller follows, 0..1 of the image."""
+        self.targets += 1
+        self.target = (x, y)
+
+    def commanded(self, speed: float) -> None:
+        """Count a command of the controller. :param speed: m/s."""
+        self.commands += 1
+        self.moving += speed > 0
+
     def status(self, name: str, level: int, message: str, values: dict[str, str]) -> None:
         """Keep the newest report of a node on /diagnostics."""
         self.diagnostics[name] = {'level': level, 'message': message, 'values': values}
+
+    def state(self, name: str) -> str:
+        """Return the lifecycle state that a node last reported, '' before its first report."""
+        return self.diagnostics.get(name, {}).get('values', {}).get('state', '')
 
     def end(self) -> None:
         """Judge what is left once nothing more will come."""
@@ -154,6 +178,21 @@ class Figures:
             found.append({'horizon': round(float(horizon), 6), 'pairs': row['count'], 'error': row['error'],
                           'persistence_error': row['persistence_error'], 'skill': row['skill'] if judged else None})
         return found
+
+    def frame_counts(self) -> dict[str, int]:
+        """Return what became of the frames that perception received, as it last reported it."""
+        values = self.diagnostics.get(PERCEPTION, {}).get('values', {})
+        return {name: int(values[f'frames_{name}']) for name in FRAME_COUNTS if f'frames_{name}' in values}
+
+    def drops(self) -> dict[str, int]:
+        """Return the frames that perception lost, by cause; those between two that it asks for are no loss."""
+        return {name: n for name, n in self.frame_counts().items() if n and name not in ('used', 'early', 'waiting')}
+
+    def rate(self) -> float:
+        """Return the frames per second that were delivered, by their stamps; 0 before there are two."""
+        stamps = self.camera_stamps
+        span = (stamps[-1] - stamps[0]) / _NS if stamps else 0
+        return (len(stamps) - 1) / span if span > 0 else 0.0
 
     def age(self) -> dict[str, float] | None:
         """Return percentiles of the age of the futures as they came in (s), or None if there were none."""

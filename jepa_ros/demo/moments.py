@@ -49,7 +49,8 @@ def _most_change(bag: Path, latents: str, futures: str, manifest: Manifest, hori
                  count: int) -> list[Matched]:
     source, matcher = Bag(bag), Matcher(0.5 * manifest.slice_period)
     best: dict[int, Matched] = {}  # by part of the run; only these are kept, as a large model's latents fill memory
-    logs = [log_ns for log_ns, _ in source.raw_messages(latents)]
+    logs = [log_ns for log_ns, _ in source.raw_messages(futures)]
+    start, end = logs[0] + round(1e9 * horizon), logs[-1] + 1  # between them futures of this horizon come true
     for log_ns, message, is_futures in heapq.merge(
             ((log_ns, message, False) for log_ns, message in source.messages(latents)),
             ((log_ns, message, True) for log_ns, message in source.messages(futures)), key=lambda entry: entry[0]):
@@ -58,7 +59,7 @@ def _most_change(bag: Path, latents: str, futures: str, manifest: Manifest, hori
         if is_futures:
             matcher.futures(decode_futures(*cloud))
             continue
-        part = count * (log_ns - logs[0]) // (logs[-1] - logs[0] + 1)
+        part = min(max(count * (log_ns - start) // max(end - start, 1), 0), count - 1)
         for match in matcher.latents(decode_latents(*cloud)):
             if abs(match.horizon - horizon) < 1e-6 and (part not in best or match.change > best[part].change):
                 best[part] = match

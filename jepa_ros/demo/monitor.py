@@ -2,6 +2,7 @@
 """Listens to everything that is published, writes it into a bag as it came, and keeps the figures."""
 
 import importlib
+import math
 import struct
 import threading
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseWithCovarianceStamped, TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -17,7 +21,7 @@ from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import SetBool
 
 from jepa_ros.clouds import CloudError
-from jepa_ros.demo.figures import Figures
+from jepa_ros.demo.figures import PERCEPTION, Figures
 from jepa_ros.demo.recorder import BagRecorder
 from jepa_ros.nodes.messages import read_futures, read_latents
 from jepa_ros.nodes.transport import prepare_process
@@ -26,15 +30,14 @@ LOOK = 0.05  # s between two looks at the ROS graph, which tells nobody of its c
 
 
 @dataclass(frozen=True)
-class Names:
-    """Full names of what the demo needs to know of the graph."""
+class Topics:
+    """Full names of the topics that are looked into."""
 
     camera: str = '/camera/image_raw'
     latents: str = '/perception/latents'
     futures: str = '/perception/futures'
-    perception: str = '/perception'
-    controller: str = '/controller'
     twist: str = '/controller/twist'
+    target: str = '/controller/target'
 
 
 class Monitor:
@@ -44,21 +47,22 @@ class Monitor:
 
     :param recorder: takes every message.
     :param figures: takes what concerns it; read it within ``lock``.
-    :param names: of the graph.
+    :param topics: names of those that are looked into.
     :param camera_type: type of the camera's messages, such as 'sensor_msgs/msg/Image': subscribed to at once, so that the
         first frame is not missed.
     """
 
-    def __init__(self, recorder: BagRecorder, figures: Figures, names: Names, camera_type: str):
-        self._recorder, self._figures, self._names = recorder, figures, names
+    def __init__(self, recorder: BagRecorder, figures: Figures, topics: Topics, camera_type: str):
+        self._recorder, self._figures, self._topics = recorder, figures, topics
         self.lock = threading.Condition()
         self.reports = 0  # of perception, so that a new one can be awaited
         self.left_out: set[str] = set()
+        self._clients: dict = {}
         prepare_process()
         # Ctrl-C is the demo's to handle: it still wants to hear the last messages.
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node('jepa_demo', enable_rosout=False, start_parameter_services=False)
-        self._subscribe(names.camera, camera_type)
+        self._subscribe(topics.camera, camera_type)
         self._node.create_timer(LOOK, self._look)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -84,16 +88,28 @@ class Monitor:
         with self.lock:
             return self.lock.wait_for(holds, timeout)
 
-    def subscribed(self, node: str) -> bool:
+    def camera_published(self) -> bool:
+        """Whether somebody publishes the camera's topic."""
+        return self._node.count_publishers(self._topics.camera) > 0
+
+    def camera_heard(self, node: str) -> bool:
         """Whether a node (its full name) listens to the camera's topic."""
-        endpoints = self._node.get_subscriptions_info_by_topic(self._names.camera)
+        endpoints = self._node.get_subscriptions_info_by_topic(self._topics.camera)
         return any(_full_name(endpoint) == node for endpoint in endpoints)
 
-    def enable_controller(self) -> None:
-        """Ask the controller to follow; it starts disabled."""
-        client = self._node.create_client(SetBool, f'{self._names.controller}/enable')
-        if client.wait_for_service(timeout_sec=5.0):
-            client.call_async(SetBool.Request(data=True))
+    def change_state(self, node: str, transition: int) -> None:
+        """Ask a lifecycle node (its full name) for a transition. No answer is awaited: what matters is its effect."""
+        self._call(ChangeState, f'{node}/change_state', ChangeState.Request(transition=Transition(id=transition)))
+
+    def enable(self, controller: str) -> None:
+        """Ask the controller (its full name) to follow; it starts disabled."""
+        self._call(SetBool, f'{controller}/enable', SetBool.Request(data=True))
+
+    def _call(self, kind, name: str, request) -> None:
+        client = self._clients.get(name) or self._node.create_client(kind, name)
+        self._clients[name] = client
+        if client.service_is_ready():
+            client.call_async(request)
 
     def _spin(self) -> None:
         while not self._stopping:
@@ -135,9 +151,9 @@ class Monitor:
 
     def _handler(self, topic: str) -> Callable[[bytes, int], None]:
         """Return what is done with the messages of a topic beside recording them."""
-        return {self._names.camera: self._on_camera, self._names.latents: self._on_latents,
-                self._names.futures: self._on_futures, '/diagnostics': self._on_diagnostics,
-                self._names.twist: self._on_twist}.get(topic, lambda cdr, arrived_ns: None)
+        return {self._topics.camera: self._on_camera, self._topics.latents: self._on_latents,
+                self._topics.futures: self._on_futures, '/diagnostics': self._on_diagnostics,
+                self._topics.twist: self._on_twist, self._topics.target: self._on_target}.get(topic, lambda cdr, arrived_ns: None)
 
     def _on_camera(self, cdr: bytes, arrived_ns: int) -> None:
         self._figures.camera(header_stamp(cdr))
@@ -155,12 +171,17 @@ class Monitor:
             self._figures.unreadable += 1
 
     def _on_twist(self, cdr: bytes, arrived_ns: int) -> None:
-        self._figures.twists += 1
+        linear = deserialize_message(cdr, TwistStamped).twist.linear
+        self._figures.commanded(math.hypot(linear.x, linear.y, linear.z))
+
+    def _on_target(self, cdr: bytes, arrived_ns: int) -> None:
+        position = deserialize_message(cdr, PoseWithCovarianceStamped).pose.pose.position
+        self._figures.followed(position.x, position.y)
 
     def _on_diagnostics(self, cdr: bytes, arrived_ns: int) -> None:
         for status in deserialize_message(cdr, DiagnosticArray).status:
             name = '/' + status.name
-            self.reports += name == self._names.perception
+            self.reports += name == PERCEPTION
             self._figures.status(name, status.level[0], status.message, {v.key: v.value for v in status.values})
 
 

@@ -105,6 +105,10 @@ class ProcessGroup:
         """Return a child that ended unasked with anything but 0, if there is one."""
         return next((child for child in self.children if child.crashed), None)
 
+    def last_words(self) -> str:
+        """Return the last lines of every log."""
+        return '\n'.join(f'{child.name} ({child.log}):\n{child.last_lines()}' for child in self.children)
+
     def stop(self) -> None:
         """Interrupt all that run, newest first, and kill those that have not ended after ``patience``."""
         try:
