@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A checkpoint of `jepa train` becomes an engine bundle: graphs, the parity measured on them, manifest."""
 
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from jepa_ros.engine.manifest import (
 )
 from jepa_ros.errors import JepaError
 from jepa_ros.export import graphs
+from jepa_ros.export.card import card
 from jepa_ros.nets import rotary
 from jepa_ros.training import config as configuration
 from jepa_ros.training import model as models
@@ -56,6 +58,7 @@ def export_checkpoint(checkpoint, out, name=None, progress=print):
     try:
         parity = write_graphs(model, manifest, work, progress)
         np.save(work / LATENT_MEAN, model.latent_mean.numpy())
+        (work / 'README.md').write_text(card(dataclasses.replace(manifest, parity=parity)), encoding='utf-8')
         files = {path.name: file_sha256(path) for path in sorted(work.iterdir())}
         write_manifest(work, Manifest.from_dict({**manifest.to_dict(), 'files': files, 'parity': parity}))
         work.chmod(0o755)

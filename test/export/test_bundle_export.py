@@ -25,7 +25,8 @@ VALUES = {'name': 'small', 'data': {'slices': 6, 'labels': {'handle': '/sim/hand
 def checkpoint(path, **changes):
     config = configuration.from_dict({**VALUES, **changes})
     model = models.Model(config)
-    models.save(path, model, torch.optim.SGD(model.parameters(), 0.1), config, 7, [{'step': 7, 'rank': 3.0}], 0.0)
+    models.save(path, model, torch.optim.SGD(model.parameters(), 0.1), config, 7, [{'step': 7, 'rank': 3.0, 'std': 0.9, 'skill_0.1s': 0.25,
+                                                                        'skill_shrunk_0.1s': 0.125}], 0.0)
     return path, model.eval()
 
 
@@ -44,6 +45,8 @@ def test_the_manifest_says_what_was_exported_and_measured(exported):
     assert set(manifest.parity) == {'encoder.tokens', 'encoder.present', 'forecaster.futures', 'readout.point',
                                     'readout.cov'}
     assert max(manifest.parity.values()) < 1e-4
+    card = (exported[0].path / 'README.md').read_text()
+    assert '| 0.1 | +0.250 | +0.125 |' in card and f'{max(manifest.parity.values()):.1e}' in card
 
 
 @torch.no_grad()
