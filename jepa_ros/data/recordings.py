@@ -20,6 +20,7 @@ __all__ = [
     'RecordingError',
     'VIDEO_START_NS',
     'camera_topics',
+    'is_bag',
     'is_recording',
     'open_recording',
 ]
@@ -162,7 +163,7 @@ def camera_topics(path: str | Path) -> list[tuple[str, str, int]]:
     :raises RecordingError: when the recording cannot be read.
     """
     path = _existing(path)
-    if _is_bag(path):
+    if is_bag(path):
         return [tuple(topic) for topic in _cameras(Bag(path))]
     video = Video(path)
     return [('', f'video/{video.codec}', video.count)]
@@ -176,7 +177,7 @@ def open_recording(path: str | Path, topic: str | None = None) -> Recording:
         to choose from.
     """
     path = _existing(path)
-    if not _is_bag(path):
+    if not is_bag(path):
         if topic:
             raise RecordingError(f'{path}: expected a bag with topic {topic}, found a video')
         return VideoRecording(path)
@@ -198,7 +199,8 @@ def _cameras(bag: Bag) -> list[Topic]:
     return [topic for topic in bag.topics if topic.msgtype in (RAW_TYPE, COMPRESSED_TYPE)]
 
 
-def _is_bag(path: Path) -> bool:
+def is_bag(path: Path) -> bool:
+    """Whether a path that exists would be opened as a bag, not as a video."""
     return path.is_dir() or path.suffix in (*STORAGE_SUFFIXES, '.bag')
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from jepa_ros.data.recordings import Recording, RecordingError, is_recording, open_recording
+from jepa_ros.data.recordings import Recording, RecordingError, is_bag, is_recording, open_recording
 from jepa_ros.errors import JepaError
 from jepa_ros.images import Geometry, ImageError, fit
 
@@ -146,8 +146,7 @@ def load_sequences(
 def _load(
     path: Path, size: tuple[int, int], cache_dir: Path, topic: str | None, labels: dict[str, str]
 ) -> Sequence:
-    is_bag = path.is_dir() or path.suffix in ('.bag', '.db3', '.mcap')
-    if not is_bag:
+    if not is_bag(path):
         topic, labels = None, {}
     entry = cache_dir / _cache_key(path, size, topic, labels)
     if not entry.is_dir():

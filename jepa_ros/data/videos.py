@@ -19,7 +19,7 @@ def import_av():
     try:
         import av
     except ImportError as error:
-        raise RecordingError(f'videos are read and written with PyAV: pip install av ({error})') from error
+        raise RecordingError(f'videos are read with PyAV: pip install av ({error})') from error
     return av
 
 
@@ -54,6 +54,9 @@ class Video:
         if not container.streams.video:
             container.close()
             raise RecordingError(f'{self.path}: expected a video, found a file without a video stream')
+        if container.streams.video[0].codec_context is None:
+            container.close()
+            raise RecordingError(f'{self.path}: expected a codec that FFmpeg knows, found none')
         return container
 
     def frames(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -66,29 +69,29 @@ class Video:
             packets = container.demux(stream)
             while True:
                 try:
-                    packet = next(packets)
-                    frames = packet.decode()
+                    images = [(frame, _rgb(frame)) for frame in next(packets).decode()]
                 except StopIteration:
                     break
-                except av.FFmpegError:
+                except (av.FFmpegError, ValueError):
                     undecodable += 1
                     if undecodable > 1000:  # a file of which nothing more is readable
                         break
                     continue
-                for frame in frames:
+                for frame, image in images:
                     if frame.pts is None:
                         seconds = count / (self.rate or 30.0)
                     else:
                         seconds = frame.pts * frame.time_base
                     origin = seconds if origin is None else origin
                     count += 1
-                    yield round((seconds - origin) * 10**9), _rgb(frame)
+                    yield round((seconds - origin) * 10**9), image
         if undecodable:
-            self.warnings.append(
-                f'{self.path} is damaged: {undecodable} of its packets do not decode; {count} frames do'
-            )
+            fault = f'is damaged: {undecodable} of its packets do not decode; {count} frames do'
         elif count < max(1, 0.95 * self.count):
-            self.warnings.append(f'{self.path} is cut off: {count} of {self.count} frames are there')
+            fault = f'is cut off: {count} of {self.count} frames are there'
+        else:
+            return
+        self.warnings[:] = [f'{self.path} {fault}']
 
 
 def _rgb(frame) -> np.ndarray:

@@ -12,9 +12,8 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from jepa_ros.data.videos import import_av
 from jepa_ros.images import encode_jpeg
-from jepa_ros.sim.conveyor import ConveyorScene
+from jepa_ros.sim.conveyor import ConveyorScene, SimError
 
 IMAGE_TOPIC = '/camera/image_raw/compressed'
 INFO_TOPIC = '/camera/camera_info'
@@ -89,8 +88,12 @@ def record_video(scene: ConveyorScene, frames: int, path: Path, crf: int) -> Ite
 
     :param crf: quality of x264, 0 (lossless) to 51.
     :returns: an iterator that records one frame at each step and yields its number.
+    :raises SimError: when PyAV is missing.
     """
-    av = import_av()
+    try:
+        import av
+    except ImportError as error:
+        raise SimError(f'videos are written with PyAV: pip install av ({error})') from error
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'.unfinished-{path.name}')
     rate = Fraction(scene.fps).limit_denominator(1001)

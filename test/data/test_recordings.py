@@ -26,6 +26,7 @@ from jepa_ros.data.recordings import (
     is_recording,
     open_recording,
 )
+from jepa_ros.paths import find_recording
 
 
 def numbers(recording):
@@ -241,3 +242,11 @@ def test_the_same_frames_in_both_generations(tmp_path):
     for a, b in zip(old.frames(), new.frames(), strict=True):
         assert a.stamp_ns == b.stamp_ns
         np.testing.assert_array_equal(a.image(), b.image())
+
+
+def test_the_shipped_recording():
+    path = find_recording('conveyor')
+    assert path.stat().st_size < 2_500_000
+    recording = open_recording(path)
+    frames = [frame.image().shape for frame in recording.frames()]
+    assert frames == [(480, 640, 3)] * 600 and recording.rate == 30 and recording.warnings == []
