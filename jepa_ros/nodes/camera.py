@@ -24,6 +24,7 @@ TYPE_NAMES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage':
 #: Best effort, so that a slow reader never holds a camera up; what is too much is dropped later, where it is counted.
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
+SETTLING = 1.0  # s without a publisher after which something is wrong
 SILENCE = 2.0  # s without an image after which something is wrong
 LOSS = 0.02  # share of lost frames above which something is wrong
 
@@ -72,23 +73,28 @@ class Camera:
         health.values.update({'image_topic': self.topic, 'image_transport': self.transport or 'unknown',
                               'frames_in_hz': self.rate.hz(), 'lost_in_transport': lost})
         types = self._published_types()
+        kinds = {TYPE_NAMES[name] for name in types if name in TYPE_NAMES}
         silence = time.monotonic() - self._heard
         if not types:
-            own = {publisher.topic_name for publisher in self._node.publishers}
-            others = [f"'{name}'" for name, kinds in self._node.get_topic_names_and_types()
-                      if set(kinds) & set(TYPE_NAMES) and name not in own and self._node.count_publishers(name)]
-            found = 'images are on ' + ', '.join(sorted(others)) if others else 'no topic has images'
-            health.warn(f"no publisher on '{self.topic}' ({found}): start the camera or set image_topic")
-        elif not types & set(TYPE_NAMES):
+            if silence > SETTLING:
+                health.warn(f"no publisher on '{self.topic}' ({self._images_elsewhere()}): start the camera or set "
+                            'image_topic')
+        elif not kinds:
             health.warn(f"expected sensor_msgs/msg/Image or CompressedImage on '{self.topic}', found "
                         f"{', '.join(sorted(types))}: set image_topic")
-        elif self.transport not in {TYPE_NAMES.get(kind) for kind in types}:
+        elif self.transport not in kinds:
             health.warn(f"'{self.topic}' has type {', '.join(sorted(types))} but image_transport is '{self._asked}': "
                         "set it to 'auto'")
         elif lost > LOSS:
             health.warn(f"{lost:.0%} of the images on '{self.topic}' are lost on the way: {transport.profile_hint()}")
         elif silence > SILENCE:
             health.warn(f"no image on '{self.topic}' for {silence:.0f} s although it has a publisher: check the camera")
+
+    def _images_elsewhere(self) -> str:
+        own = {publisher.topic_name for publisher in self._node.publishers}
+        found = [f"'{name}'" for name, types in self._node.get_topic_names_and_types()
+                 if set(types) & set(TYPE_NAMES) and name not in own and self._node.count_publishers(name)]
+        return 'images are on ' + ', '.join(sorted(found)) if found else 'no topic has images'
 
     def _look(self) -> None:
         """Subscribe as soon as the type is known, and again if it changes."""

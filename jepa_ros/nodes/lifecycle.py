@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from jepa_ros.errors import JepaError
 from jepa_ros.nodes import transport
-from jepa_ros.nodes.diagnostics import Health
+from jepa_ros.nodes.diagnostics import ERROR, Health
 from jepa_ros.nodes.parameters import ParameterSpec, ParameterTable
 
 COMMON = (
@@ -49,6 +50,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **kwargs)
         self.fault: str | None = None
         self.exit_code: int | None = None
+        self._said: set[str] = set()
         self.wake: Callable[[], None] = lambda: None
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.parameters = ParameterTable(self, (*specs, *COMMON), self.check_parameters)
@@ -102,6 +104,7 @@ class ManagedNode(LifecycleNode):
     def report(self) -> None:
         """Publish the state of health now; else it is done every ``diagnostics_period``."""
         health = self.health()
+        self._log_what_is_new(health)
         if self.fault:
             health.error(self.fault)
         health.values = {'state': self.state, **health.values}
@@ -149,6 +152,15 @@ class ManagedNode(LifecycleNode):
         self.get_logger().error(self.fault)
         self.report()
         return TransitionCallbackReturn.ERROR
+
+    def _log_what_is_new(self, health: Health) -> None:
+        # A problem is logged when it comes up, not with every report: figures in its sentence do not make it another.
+        said = {re.sub(r'\d[\d.e+-]*', '#', sentence): (level, sentence) for level, sentence in health.problems}
+        for key in said.keys() - self._said:
+            level, sentence = said[key]
+            log = self.get_logger()
+            (log.error if level == ERROR else log.warning)(sentence)
+        self._said = set(said)
 
     def _start_reporter(self) -> None:
         # On the steady clock: a report must also come when simulated time stands still.

@@ -66,15 +66,15 @@ class View:
         return panel
 
     def _surprise(self, image: np.ndarray, box, latents: Latents) -> np.ndarray:
-        panel = image.copy()
+        panel = image // 3
+        panel[box] = image[box]
         if not np.isfinite(latents.surprise).any():
             return _caption(panel, 'surprise: no forecast yet')
         surprise = np.nan_to_num(latents.surprise, nan=0.0)
-        # The scale follows the greatest surprise of the last minute or so, lest every still scene glow.
-        self._hot = max(float(surprise.max()), 0.99 * self._hot, 1e-6)
-        heat = self._spread((surprise / self._hot).reshape(self._grid), panel[box].shape)
-        colours = cv2.cvtColor(cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO),
-                               cv2.COLOR_BGR2RGB)
+        # The scale follows the greatest surprise of the last pictures, lest every still scene glow.
+        self._hot = max(float(surprise.max()), 0.97 * self._hot, 1e-6)
+        heat = self._spread(np.sqrt(surprise / self._hot).reshape(self._grid), panel[box].shape)
+        colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
         weight = 0.8 * heat[..., None]
         panel[box] = (1 - weight) * panel[box] + weight * colours
         return _caption(panel, f'surprise {surprise.mean():.3f}, at most {surprise.max():.3f}')
