@@ -51,7 +51,8 @@ class NodeSpec:
         for path in self.parameter_files:
             command += ['--params-file', str(path)]
         for name, value in self.parameters.items():
-            command += ['-p', f'{name}:={json.dumps(value)}']  # JSON is YAML: '7' stays a string, 7.0 a float
+            # JSON is YAML: '7' stays a string and 7.0 a float. Its \u pairs for characters such as emoji are not.
+            command += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']
         for old, new in self.remappings:
             command += ['-r', f'{old}:={new}']
         return command

@@ -176,18 +176,18 @@ def transition(peer, number):
     assert peer.call(ChangeState, '/controller/change_state', request).success
 
 
+@pytest.fixture(scope='class')
+def running(bundle):
+    """One controller for a class of tests that leave it as they found it; it ends before others start theirs."""
+    with Peer('arm_and_perception') as peer:
+        arm = Arm(peer)
+        with start(bundle.path, gripper_open=[0.04], gripper_closed=[0.0]) as child, \
+                Perception(peer, bundle) as perception:
+            yield arm, perception, child
+            assert child.stop() == 0
+
+
 class TestFollowing:
-    """One controller for the tests that leave it as they found it; it ends before others start theirs."""
-
-    @pytest.fixture(scope='class')
-    def running(self, bundle):
-        with Peer('arm_and_perception') as peer:
-            arm = Arm(peer)
-            with start(bundle.path, gripper_open=[0.04], gripper_closed=[0.0]) as child, \
-                    Perception(peer, bundle) as perception:
-                yield arm, perception, child
-                assert child.stop() == 0
-
     @pytest.fixture
     def arm(self, running):
         arm, perception, _ = running
