@@ -25,7 +25,7 @@ endif
 # after the whole suite on Kilted, the parts that meet ROS and OpenCV run on Jazzy's wheels and OpenCV 4 too
 ifeq ($(ROS)$(TESTS),kilted)
 JAZZY := .venv-jazzy
-JAZZY_TESTS := $(wildcard test/nodes test/launch test/demo test/control test/engine test/data test/test_*.py)
+JAZZY_TESTS := $(wildcard test/nodes test/launch test/demo test/bench test/engine test/data test/test_*.py)
 endif
 endif
 
