@@ -49,7 +49,7 @@ demo: $(VENV)/.run
 	$(VENV)/bin/jepa demo $(DEMO)
 
 # Both suites run, whatever the first one says; the last line printed is pytest's own.
-test: lint $(JAZZY:%=%/.nodes)
+test: lint $(VENV)/.test $(JAZZY:%=%/.nodes)
 	@status=0; began=$$(date +%s); trap '$(PYTHON) tools/clean_shared_memory.py '$$began EXIT; \
 	$(VENV)/bin/python -m pytest $(TESTS) || status=$$?; \
 	$(if $(JAZZY),$(JAZZY)/bin/python -m pytest $(JAZZY_TESTS) || status=$$?;) \
