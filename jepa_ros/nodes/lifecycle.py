@@ -239,12 +239,14 @@ def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
     wakeup = signal.set_wakeup_fd(writer.fileno())
 
     def watch() -> None:
         while number := reader.recv(1):
-            if number[0] in handlers:
+            if number[0] in numbers:
                 stop()
 
     watcher = threading.Thread(target=watch, name='signals', daemon=True)
@@ -253,8 +255,8 @@ def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(wakeup)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number in numbers:  # the process ends: a second Ctrl-C must not turn that into a fault
+            signal.signal(number, signal.SIG_IGN)
         writer.close()
         watcher.join()
         reader.close()

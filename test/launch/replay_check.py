@@ -36,8 +36,8 @@ class WhileItRuns(unittest.TestCase):
             futures = peer.listen(PointCloud2, '/robot/perception/futures', QoSProfile(depth=10))
             self.assertEqual(read_futures(futures.wait()).model, read_latents(latents.wait()).model)
 
-    def test_the_camera_plays_to_the_end(self, proc_output):
-        proc_output.assertWaitFor('frames of', timeout=30)
+    def test_the_camera_plays_to_the_end(self, proc_info):
+        proc_info.assertWaitForShutdown(process='camera_replay_node', timeout=30)
 
 
 @launch_testing.post_shutdown_test()

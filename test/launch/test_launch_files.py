@@ -71,12 +71,11 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory):
-    return recorded.write_video(tmp_path_factory.mktemp('video') / 'v.mp4', 150)
+    return recorded.write_video(tmp_path_factory.mktemp('video') / 'v.mp4', 45, rate=15)
 
 
-def assert_all_ended_well(output, count):
+def assert_ended_well(output, count):
     assert len(re.findall('process has finished cleanly', output)) == count, output
-    assert 'process has died' not in output
 
 
 @pytest.mark.parametrize('stamps', ['now', 'recorded'])
@@ -86,8 +85,8 @@ def test_replay_runs_to_the_end_of_the_recording_and_then_all_is_shut_down(video
         assert futures.wait().height == 5
         code, output = launched.end()
     assert code == 0
-    assert '150 frames of v published' in output
-    assert_all_ended_well(output, 3)
+    assert '45 frames of v published' in output
+    assert_ended_well(output, 3)
 
 
 def test_a_recording_that_cannot_be_played_ends_the_launch_with_its_reason(bundle):
@@ -96,7 +95,7 @@ def test_a_recording_that_cannot_be_played_ends_the_launch_with_its_reason(bundl
     assert code == 1
     assert "found '/no/such/file'" in output
     assert 'the recording could not be played: camera_replay_node-1 ended with 2' in output
-    assert_all_ended_well(output, 2)
+    assert_ended_well(output, 2)  # the others
 
 
 def test_perception_is_stopped_with_ctrl_c(bundle, tmp_path):
@@ -108,7 +107,7 @@ def test_perception_is_stopped_with_ctrl_c(bundle, tmp_path):
         code, output = launched.end(interrupt=True)
     assert code == 0 or code == 1  # the number of an interrupted launch differs between distributions
     assert '[INFO] [perception]' not in output
-    assert_all_ended_well(output, 2)
+    assert_ended_well(output, 2)
 
 
 def test_the_controller_can_be_left_out(bundle):
@@ -117,7 +116,7 @@ def test_the_controller_can_be_left_out(bundle):
             if 'bundle' in line and 'perception' in line:
                 break
         code, output = launched.end(interrupt=True)
-    assert_all_ended_well(output, 1)
+    assert_ended_well(output, 1)
 
 
 @pytest.mark.parametrize('file, arguments', [

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import signal
 import time
 
 import numpy as np
@@ -68,7 +69,6 @@ def test_a_bag_is_published_as_recorded_with_present_stamps_and_the_node_ends(pe
 
 
 def test_recorded_stamps_bring_their_clock_before_each_image(peer, bag):
-    order = []
     images = peer.listen(CompressedImage, TOPIC, RELIABLE)
     clocks = peer.listen(Clock, '/clock', RELIABLE)
     with player(bag, stamps='recorded') as child:
@@ -78,8 +78,7 @@ def test_recorded_stamps_bring_their_clock_before_each_image(peer, bag):
     expected = [recorded.START_NS + i * recorded.STEP_NS for i in range(15)]
     assert stamps(images) == expected
     assert {to_ns(m.clock) for m in clocks.messages} <= set(expected)
-    order = [abs(t) for t in np.subtract(clocks.times[-10:], images.times[-10:])]
-    assert np.median(order) < 0.02
+    assert np.median(np.abs(np.subtract(clocks.times[-10:], images.times[-10:]))) < 0.02
 
 
 @pytest.mark.parametrize('asked, kind', [('raw', Image), ('compressed', CompressedImage)])
@@ -206,9 +205,20 @@ def test_deactivated_it_pauses_and_activated_it_begins_again(peer, bag):
         marker.wait(lambda m: m.status[0].name == 'camera')
         assert len(images.messages) == count
         transition(3)
-        images.wait(lambda m: True, count=count + 1)
+        images.wait(count=count + 1)
         assert stamps(images)[count] == recorded.START_NS
         assert child.stop() == 0
+
+
+def test_ctrl_c_again_and_again_is_no_fault(peer, bag):
+    images = peer.listen(CompressedImage, TOPIC, RELIABLE)
+    with player(bag, loop=True) as child:
+        images.wait()
+        while child.process.poll() is None:
+            child.process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        assert child.process.returncode == 0
+        assert not any('Traceback' in line for line in child.lines)
 
 
 def test_full_pace_at_1280x720_raw(peer):
