@@ -34,8 +34,8 @@ class Forecaster(nn.Module):
     """
     Δt-conditioned prediction of future latents.
 
-    The output is a learned share of the newest latent, per feature and horizon, plus what the transformer adds. It
-    begins as persistence exactly (share 1, nothing added), so all there is to learn is what moves and how unsure it is.
+    The output is the newest latent, plus a learned share of it per feature and horizon, plus what the transformer adds.
+    Both begin at zero, so all there is to learn is what moves and how unsure it is.
 
     :param encoder: the `EncoderConfig` whose latents it reads.
     :param latent_dim: D.
@@ -78,7 +78,8 @@ class Forecaster(nn.Module):
         for block in self.blocks:
             x, q = self._block(block, x, q, table, query_table, horizons)
         q = self.norm(q).unflatten(0, (batch, horizons))
-        return self.proj(q) + (1 + self.share(step))[:, :, None] * newest[:, None]
+        # Not (1 + share) * newest: in bfloat16 a small share would be lost beside the 1.
+        return newest[:, None] + (self.share(step)[:, :, None] * newest[:, None] + self.proj(q))
 
     @staticmethod
     def _block(block, x, q, table, query_table, horizons):

@@ -95,18 +95,27 @@ class Readout:
 
 
 @dataclass
-class Optimiser:
-    """Steps and rates."""
+class Pretraining:
+    """First stage: the encoder learns to fill masks."""
 
-    steps: int = _key(4000, 'steps in all')
-    encoder_steps: int = _key(3000, 'of them, how many train the encoder; then it is frozen and the heads settle')
+    steps: int = _key(3000, 'steps')
     batch: int = _key(16, 'clips in a step')
     rate: float = _key(1e-3, 'peak learning rate (AdamW)')
     warmup: int = _key(200, 'steps of linear warm-up; then a cosine to 1 % of the peak')
     weight_decay: float = _key(0.04, 'on weights of two and more dimensions')
-    ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, first to last encoder step')
-    clip: float = _key(1.0, 'largest norm of the gradient')
-    bf16: bool = _key(True, 'compute in bfloat16 where autocast allows')
+    ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, first to last step')
+
+
+@dataclass
+class Heads:
+    """Second stage: forecaster and readout on latents of the encoder, which now stands still."""
+
+    clips: int = _key(4000, 'clips that are encoded once, and that the heads learn from')
+    steps: int = _key(5000, 'steps')
+    batch: int = _key(16, 'clips in a step')
+    rate: float = _key(1e-3, 'peak learning rate (AdamW)')
+    warmup: int = _key(100, 'steps of linear warm-up; then a cosine to 1 % of the peak')
+    weight_decay: float = _key(0.04, 'on weights of two and more dimensions')
 
 
 @dataclass
@@ -116,6 +125,8 @@ class Config:
     name: str = _key('jepa', 'name of the model')
     seed: int = _key(0, 'everything random follows from it and the step')
     licence: str = _key('Apache-2.0', 'licence of the weights that come out')
+    clip: float = _key(1.0, 'largest norm of the gradient of a module')
+    bf16: bool = _key(True, 'compute in bfloat16 where autocast allows')
     validate_every: int = _key(250, 'steps between validations')
     save_every: int = _key(250, 'steps between checkpoints')
     data: Data = field(default_factory=Data, metadata={'help': 'clips'})
@@ -124,7 +135,8 @@ class Config:
     masks: Masks = field(default_factory=Masks, metadata={'help': 'masks'})
     forecaster: Forecaster = field(default_factory=Forecaster, metadata={'help': 'forecaster'})
     readout: Readout = field(default_factory=Readout, metadata={'help': 'readout'})
-    optimiser: Optimiser = field(default_factory=Optimiser, metadata={'help': 'optimiser'})
+    pretraining: Pretraining = field(default_factory=Pretraining, metadata={'help': 'first stage'})
+    heads: Heads = field(default_factory=Heads, metadata={'help': 'second stage'})
 
     def __post_init__(self):
         """

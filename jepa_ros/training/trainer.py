@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The loop: pretrain an encoder as V-JEPA does, and with it the forecaster and the readout that a robot runs.
+The loop, in two stages. First the encoder is pretrained as V-JEPA does. Then it stands still: a bank of clips is encoded
+once by the target encoder, and the forecaster learns on those latents, and the readout on the forecaster's futures.
 
 Every step draws its clips and masks from (seed, step) alone, so a resumed run sees what the uninterrupted one sees.
-The forecaster reads the target encoder's latents of the clip (computed for the pretraining loss anyway), the readout
-the forecaster's futures; neither sends a gradient to the encoder. After `encoder_steps` the encoder stands still and
-the heads settle on what will be exported.
 """
 
 import contextlib
@@ -48,7 +46,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         self.sampler, self.validation = self._open_data(roots, Path(cache))
         self.model = models.Model(config)
-        self.optimiser = torch.optim.AdamW(self._groups(), lr=config.optimiser.rate, betas=(0.9, 0.95))
+        self.optimiser = torch.optim.AdamW(self._groups(), betas=(0.9, 0.95))
         self.step, self.history, self.best = 0, [], -math.inf
 
     def resume(self):
@@ -69,6 +67,11 @@ class Trainer:
         self.optimiser.load_state_dict(state['optimiser'])
         self.step, self.history, self.best = state['step'], state['history'], state['best']
 
+    @property
+    def steps(self):
+        """Steps of both stages."""
+        return self.config.pretraining.steps + self.config.heads.steps
+
     def run(self):
         """
         Train to the end, or until Ctrl-C, which saves.
@@ -78,26 +81,25 @@ class Trainer:
         """
         from torch.utils.tensorboard import SummaryWriter
 
-        total, stop = self.config.optimiser.steps, threading.Event()
+        stop = threading.Event()
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                    TextColumn('{task.fields[figures]}'))
-        with _interruptible(stop), contextlib.closing(_Prefetch(self.batch, self.step, total)) as batches, \
-                SummaryWriter(self.out, purge_step=self.step) as board, Progress(*columns) as progress:
-            task = progress.add_task(self.config.name, total=total, completed=self.step, figures='')
-            for batch in batches:
-                figures = self.train_step(*batch)
-                watch.check(figures['loss'], {})
-                self.step += 1
-                if self.step % 20 == 0 or self.step == total:
-                    self._record(board, figures)
-                    progress.update(task, figures=f'loss {figures["loss"]:.3f}')
-                if self.step % self.config.validate_every == 0 or self.step == total:
-                    self._validate(board, progress)
-                if self.step % self.config.save_every == 0 or self.step == total or stop.is_set():
-                    self.save('last.pt')
-                progress.update(task, completed=self.step)
+        with _interruptible(stop), SummaryWriter(self.out, purge_step=self.step) as board, \
+                Progress(*columns) as progress:
+            for stage in (self._pretraining, self._heads):
+                for figures in stage(progress, stop):
+                    watch.check(figures['loss'], {})
+                    self.step += 1
+                    last = self.step in (self.config.pretraining.steps, self.steps)
+                    if self.step % 20 == 0 or last:
+                        for name, value in figures.items():
+                            board.add_scalar(f'train/{name}', value, self.step)
+                    if self.step % self.config.validate_every == 0 or last:
+                        self._validate(board, progress)
+                    if self.step % self.config.save_every == 0 or last or stop.is_set():
+                        self.save('last.pt')
                 if stop.is_set():
-                    progress.console.print(f'stopped at step {self.step}; saved to {self.out / "last.pt"}')
+                    progress.console.print(f'stopped at step {self.step}; the same command goes on from there')
                     return False
         return True
 
@@ -105,73 +107,155 @@ class Trainer:
         """Write a checkpoint of the run into its folder."""
         models.save(self.out / name, self.model, self.optimiser, self.config, self.step, self.history, self.best)
 
-    def batch(self, step):
-        """
-        The clips and masks of one step, from its number alone.
+    def _pretraining(self, progress, stop):
+        """The first stage: yields the figures of every step until its end or `stop`."""
+        total = self.config.pretraining.steps
+        if self.step >= total:
+            return
+        task = progress.add_task('encoder', total=total, completed=self.step, figures='')
+        with contextlib.closing(_Prefetch(self.masked_batch, self.step, total)) as batches:
+            for batch in batches:
+                figures = self.pretraining_step(*batch)
+                yield figures
+                progress.update(task, completed=self.step, figures=f'loss {figures["loss"]:.3f}')
+                if stop.is_set():
+                    return
 
-        :returns: the arguments of `train_step`: frames uint8 [B, F, H, W, 3], times float32 [B, T], context and target
-            ids, labels float32 [B, T, 2], the forecaster's newest context slice, the slices to forecast.
+    def _heads(self, progress, stop):
+        """The second stage, likewise."""
+        if self.step >= self.steps or stop.is_set():
+            return
+        bank = self._encode_bank(progress, stop)
+        first = self.config.pretraining.steps
+        task = progress.add_task('heads', total=self.config.heads.steps, completed=self.step - first, figures='')
+        while self.step < self.steps and not stop.is_set():
+            figures = self.heads_step(*self.bank_batch(self.step, *bank))
+            yield figures
+            progress.update(task, completed=self.step - first, figures=f'loss {figures["forecast"]:.4f}')
+
+    def masked_batch(self, step):
+        """
+        The clips and masks of one pretraining step, from its number alone.
+
+        :returns: the arguments of `pretraining_step`.
+        """
+        values, masks = self.config, self.config.masks
+        rng = np.random.default_rng([values.seed, step])
+        frames, times, _ = self._clips(rng, values.pretraining.batch)
+        blocks, scale = (masks.short_blocks, masks.short_scale) if rng.random() < 0.5 \
+            else (masks.long_blocks, masks.long_scale)
+        ids = tube_masks(rng, len(frames), self.model.encoder_config.grid, values.data.slices, blocks, scale)
+        return (frames, times, *map(torch.from_numpy, ids))
+
+    def pretraining_step(self, frames, times, context_ids, target_ids):
+        """
+        One step of the first stage.
+
+        :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], seconds.
+        :param context_ids: int64 [B, M]; `target_ids`: int64 [B, Q].
+        :returns: dict of the loss and the rate.
+        """
+        values, model = self.config.pretraining, self.model
+        frames = models.normalise(frames)
+        with self._autocast():
+            targets = objectives.encode_targets(model.target, frames, times)
+            loss = objectives.masked_prediction(model.encoder, model.predictor, frames, times, context_ids,
+                                                target_ids, targets)
+        rate = self._update(loss, self.step, values, (model.encoder, model.predictor))
+        start, end = values.ema
+        model.update_target(start + (end - start) * self.step / values.steps)
+        return {'loss': loss.item(), 'rate': rate}
+
+    def bank_batch(self, step, latents, times, labels):
+        """
+        What the heads see in one step, from its number alone.
+
+        :param latents: float16 [C, T, N, D], times: float32 [C, T], labels: float32 [C, T, 2], the bank.
+        :returns: the arguments of `heads_step`.
         """
         values = self.config
         rng = np.random.default_rng([values.seed, step])
-        clips = [self.sampler.sample(rng) for _ in range(values.optimiser.batch)]
-        tubelet = values.encoder.tubelet
-        times = np.stack([clip.times[tubelet - 1::tubelet] for clip in clips])
-        masks = values.masks
-        blocks, scale = (masks.short_blocks, masks.short_scale) if rng.random() < 0.5 \
-            else (masks.long_blocks, masks.long_scale)
-        context_ids, target_ids = tube_masks(rng, len(clips), self.model.encoder_config.grid,
-                                             values.data.slices, blocks, scale)
-        frames = _light(rng, np.stack([clip.images for clip in clips]), values.data.light)
-        labels = self._labels(rng, clips)
+        rows = torch.from_numpy(rng.integers(len(latents), size=values.heads.batch))
         newest = int(rng.integers(values.forecaster.context - 1, values.data.slices - 1))
         later = newest + 1 + rng.permutation(values.data.slices - 1 - newest)[:HORIZONS_PER_STEP]
-        return (torch.from_numpy(frames), torch.from_numpy(times).float(), torch.from_numpy(context_ids),
-                torch.from_numpy(target_ids), labels, newest, later.tolist())
+        return latents[rows].float(), times[rows], labels[rows], newest, later.tolist()
 
-    def train_step(self, frames, times, context_ids, target_ids, labels, newest, later):
+    def heads_step(self, latents, times, labels, newest, later):
         """
-        One step.
+        One step of the second stage.
 
-        :param newest: index of the forecaster's newest context slice; `later`: indices of the slices to forecast.
+        :param latents: float32 [B, T, N, D]; `times`: float32 [B, T]; `labels`: float32 [B, T, 2].
+        :param newest: index of the newest context slice; `later`: indices of the slices to forecast.
         :returns: dict of the losses and the rate.
         """
-        values, model = self.config.optimiser, self.model
-        rate = _schedule(self.step, values.warmup, values.steps) * values.rate
+        values, model = self.config.heads, self.model
+        with self._autocast():
+            loss, futures, dt = objectives.forecast(model.forecaster, latents, times,
+                                                    self.config.forecaster.context, newest, later)
+        figures, modules = {'forecast': loss.item()}, [model.forecaster]
+        if model.readout is not None:  # in float32: a likelihood divides by small variances
+            point, covariance = model.readout(futures.detach().float().flatten(0, 1), dt.flatten())
+            likelihood = objectives.point_likelihood(point, covariance, labels[:, later].flatten(0, 1)).mean()
+            figures['readout'] = likelihood.item()
+            loss, modules = loss + likelihood, [*modules, model.readout]
+        step = self.step - self.config.pretraining.steps
+        rate = self._update(loss, step, values, modules)
+        return {'loss': loss.item(), **figures, 'rate': rate}
+
+    def _update(self, loss, step, values, modules):
+        """One step of the optimiser on some modules; each one's gradient is clipped by itself. Returns the rate."""
+        rate = _schedule(step, values.warmup, values.steps) * values.rate
         for group in self.optimiser.param_groups:
             group['lr'] = rate
-        pretraining = self.step < values.encoder_steps
-        frames = models.normalise(frames)
-        with torch.autocast('cpu', torch.bfloat16, enabled=values.bf16):
-            targets = objectives.encode_targets(model.target, frames, times)
-            latents = targets.unflatten(1, (times.shape[1], -1))
-            loss, futures, dt = objectives.forecast(
-                model.forecaster, latents, times, self.config.forecaster.context, newest, later)
-            figures = {'forecast': loss.item(), 'rate': rate}
-            if pretraining:
-                masked = objectives.masked_prediction(model.encoder, model.predictor, frames, times, context_ids,
-                                                      target_ids, targets)
-                figures['masked'] = masked.item()
-                loss = loss + masked
-        if model.readout is not None:
-            point, label = self._readout_loss(futures.detach().float(), dt, labels[:, later])
-            figures['readout'] = label.item()
-            loss = loss + point
+            group['weight_decay'] = values.weight_decay if group['decays'] else 0.0
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g['params']], values.clip)
+        for module in modules:
+            torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip)
         self.optimiser.step()
-        if pretraining:
-            start, end = values.ema
-            model.update_target(start + (end - start) * self.step / values.encoder_steps)
-        model.latent_mean.lerp_(latents.mean((0, 1, 2)), max(0.01, 1 / (self.step + 1)))
-        return {'loss': loss.item(), **figures}
+        return rate
 
-    def _readout_loss(self, futures, dt, labels):
-        futures, dt, labels = futures.flatten(0, 1), dt.flatten(), labels.flatten(0, 1)
-        point, covariance = self.model.readout(futures, dt)
-        loss = objectives.point_likelihood(point, covariance, labels).mean()
-        return loss, loss.detach()
+    def _autocast(self):
+        return torch.autocast('cpu', torch.bfloat16, enabled=self.config.bf16)
+
+    @torch.no_grad()
+    def _encode_bank(self, progress, stop):
+        """
+        Latents of `heads.clips` clips by the target encoder, and their mean.
+
+        :returns: latents float16 [C, T, N, D], times float32 [C, T], labels float32 [C, T, 2].
+        """
+        values, model = self.config, self.model
+        count, batch, n = values.heads.clips, values.pretraining.batch, model.encoder_config.tokens
+        latents = torch.empty(count, values.data.slices, n, model.encoder.width, dtype=torch.float16)
+        times, labels = torch.empty(count, values.data.slices), torch.empty(count, values.data.slices, 2)
+
+        def clips(number):
+            # Seeds that no step has: steps use [seed, step].
+            return self._clips(np.random.default_rng([values.seed, number, 1]), batch)
+
+        starts = range(0, count, batch)
+        task = progress.add_task('latents for the heads', total=len(starts), figures='')
+        with contextlib.closing(_Prefetch(clips, 0, len(starts))) as batches:
+            for start, (frames, at, points) in zip(progress.track(starts, task_id=task), batches):
+                if stop.is_set():
+                    break
+                rows = slice(start, min(start + batch, count))
+                keep = rows.stop - rows.start
+                with self._autocast():
+                    targets = objectives.encode_targets(model.target, models.normalise(frames), at)
+                latents[rows] = targets.unflatten(1, (at.shape[1], -1))[:keep]
+                times[rows], labels[rows] = at[:keep], points[:keep]
+        model.latent_mean.copy_(latents.flatten(0, 2)[::7].float().mean(0))  # one in seven tells the mean as well
+        return latents, times, labels
+
+    def _clips(self, rng, count):
+        """Random clips: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), labels float32 [B, T, 2]."""
+        values = self.config
+        clips = [self.sampler.sample(rng) for _ in range(count)]
+        times = np.stack([clip.times[values.encoder.tubelet - 1::values.encoder.tubelet] for clip in clips])
+        frames = _light(rng, np.stack([clip.images for clip in clips]), values.data.light)
+        return torch.from_numpy(frames), torch.from_numpy(times).float(), self._labels(rng, clips)
 
     def _labels(self, rng, clips):
         """Image points at the slices: float32 [B, T, 2]. Where there is nothing to see the label is drawn from the
@@ -189,20 +273,20 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, board, progress):
         values, model = self.config, self.model
-        model.eval()
         tubelet, context = values.encoder.tubelet, values.forecaster.context
+        forecasting = self.step > values.pretraining.steps
         table = SkillTable(values.forecaster.horizons, model.latent_mean)
         sample = []
-        for clips in _chunks(self.validation, values.optimiser.batch):
+        for clips in _chunks(self.validation, values.pretraining.batch):
             frames = models.normalise(torch.from_numpy(np.stack([c.images for c in clips])))
             times = torch.from_numpy(np.stack([c.times[tubelet - 1::tubelet] for c in clips])).float()
             latents = objectives.encode_targets(model.target, frames, times).unflatten(1, (times.shape[1], -1))
             sample.append(latents[:, -1].flatten(0, 1))
-            _, futures, dt = objectives.forecast(model.forecaster, latents, times, context, context - 1,
-                                                 list(range(context, times.shape[1])))
-            table.add(dt, futures, latents[:, context - 1], latents[:, context:])
-        model.train()
-        figures = {**watch.spread(torch.cat(sample)[:8192]), **table.figures()}
+            if forecasting:
+                _, futures, dt = objectives.forecast(model.forecaster, latents, times, context, context - 1,
+                                                     list(range(context, times.shape[1])))
+                table.add(dt, futures, latents[:, context - 1], latents[:, context:])
+        figures = {**watch.spread(torch.cat(sample)[:8192]), **(table.figures() if forecasting else {})}
         for name, value in figures.items():
             board.add_scalar(f'validation/{name}', value, self.step)
         self.history.append({'step': self.step, **figures})
@@ -210,21 +294,16 @@ class Trainer:
             log.write(json.dumps(self.history[-1]) + '\n')
         progress.console.print(f'step {self.step}: ' + '  '.join(f'{k} {v:.3f}' for k, v in figures.items()))
         watch.check(None, figures)
-        score = figures['skill_shrunk_mean']
-        if self.step >= values.optimiser.encoder_steps and score > self.best:
-            self.best = score
+        if forecasting and figures['skill_shrunk_mean'] > self.best:
+            self.best = figures['skill_shrunk_mean']
             self.save('best.pt')
 
-    def _record(self, board, figures):
-        for name, value in figures.items():
-            board.add_scalar(f'train/{name}', value, self.step)
-
     def _groups(self):
-        modules = [self.model.encoder, self.model.predictor, self.model.forecaster, self.model.readout]
-        parameters = [p for module in modules if module is not None for p in module.parameters()]
-        return [{'params': [p for p in parameters if p.ndim > 1],
-                 'weight_decay': self.config.optimiser.weight_decay},
-                {'params': [p for p in parameters if p.ndim < 2], 'weight_decay': 0.0}]
+        model = self.model
+        modules = [m for m in (model.encoder, model.predictor, model.forecaster, model.readout) if m is not None]
+        parameters = [p for module in modules for p in module.parameters()]
+        return [{'params': [p for p in parameters if p.ndim > 1], 'decays': True},
+                {'params': [p for p in parameters if p.ndim < 2], 'decays': False}]
 
     def _open_data(self, roots, cache):
         data = self.config.data

@@ -32,10 +32,10 @@ def check(loss, figures):
     :raises JepaError: saying which sign it saw.
     """
     if loss is not None and loss != loss or loss in (float('inf'), float('-inf')):
-        raise JepaError(f'training diverged: the loss is {loss}; lower optimiser.rate or raise optimiser.warmup')
+        raise JepaError(f'training diverged: the loss is {loss}; lower rate or raise warmup')
     if figures and figures['std'] < LEAST_STD:
         raise JepaError(f'training collapsed: the latents\' standard deviation over tokens is {figures["std"]:.4f} '
-                        f'(below {LEAST_STD}); lower optimiser.rate or raise optimiser.ema')
+                        f'(below {LEAST_STD}); lower pretraining.rate or raise pretraining.ema')
     if figures and figures['rank'] < LEAST_RANK:
         raise JepaError(f'training collapsed: the latents\' effective rank is {figures["rank"]:.2f} '
-                        f'(below {LEAST_RANK}); lower optimiser.rate or raise optimiser.ema')
+                        f'(below {LEAST_RANK}); lower pretraining.rate or raise pretraining.ema')

@@ -43,7 +43,9 @@ VALUES = {
     'predictor': {'width': 48, 'depth': 1, 'heads': 2},
     'forecaster': {'width': 48, 'depth': 1, 'heads': 2, 'context': 3, 'horizons': [0.1, 0.2, 0.3]},
     'masks': {'short_blocks': 2, 'long_scale': 0.4},
-    'optimiser': {'steps': 6, 'encoder_steps': 4, 'batch': 4, 'warmup': 2, 'bf16': False},
+    'bf16': False,
+    'pretraining': {'steps': 4, 'batch': 4, 'warmup': 2},
+    'heads': {'clips': 10, 'steps': 4, 'batch': 4, 'warmup': 2},
 }
 
 

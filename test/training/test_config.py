@@ -18,10 +18,10 @@ def test_every_shipped_configuration_is_valid(path):
 
 
 @pytest.mark.parametrize('values, message', [
-    ({'optimizer': {'steps': 3}}, 'unknown configuration key optimizer, nearest is optimiser'),
-    ({'optimiser': {'step': 3}}, 'unknown configuration key optimiser.step, nearest is optimiser.steps'),
-    ({'optimiser': {'steps': 2.5}}, 'optimiser.steps takes int, found 2.5'),
-    ({'optimiser': {'steps': True}}, 'optimiser.steps takes int, found True'),
+    ({'pretrain': {'steps': 3}}, 'unknown configuration key pretrain, nearest is pretraining'),
+    ({'heads': {'step': 3}}, 'unknown configuration key heads.step, nearest is heads.steps'),
+    ({'heads': {'steps': 2.5}}, 'heads.steps takes int, found 2.5'),
+    ({'heads': {'steps': True}}, 'heads.steps takes int, found True'),
     ({'data': {'train': 'videos'}}, "data.train takes .*list.*found 'videos'"),
     ({'data': {'crop': [0.5, 'all']}}, "data.crop takes float, found 'all'"),
     ({'encoder': 3}, 'encoder. must be a table of keys, found 3'),
@@ -37,17 +37,17 @@ def test_a_wrong_key_or_value_is_named(values, message):
 def test_overrides_and_round_trip(tmp_path, values):
     path = tmp_path / 'run.yaml'
     path.write_text(yaml.safe_dump(values))
-    config = configuration.load(path, ['optimiser.steps=9', 'data.stretch=[1.0, 1.2]'])
-    assert config.optimiser.steps == 9 and config.data.stretch == [1.0, 1.2]
+    config = configuration.load(path, ['heads.steps=9', 'data.stretch=[1.0, 1.2]'])
+    assert config.heads.steps == 9 and config.data.stretch == [1.0, 1.2]
     assert configuration.from_dict(configuration.to_dict(config)) == config
-    with pytest.raises(JepaError, match="--set takes section.key=value, found 'optimiser.steps'"):
-        configuration.load(path, ['optimiser.steps'])
+    with pytest.raises(JepaError, match="--set takes section.key=value, found 'heads.steps'"):
+        configuration.load(path, ['heads.steps'])
 
 
 def test_the_reference_names_every_key_once():
     lines = configuration.reference()
     names = [line.split()[0] for line in lines]
-    assert len(names) == len(set(names)) and 'optimiser.rate' in names and 'data.train' in names
+    assert len(names) == len(set(names)) and 'heads.rate' in names and 'data.train' in names
     assert all(len(line.split()) > 3 for line in lines)
 
 

@@ -30,51 +30,62 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp('cache')
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one(config, videos, tmp_path, cache):
+def stop(run):
+    """Save and fall over, as if the machine had been switched off right after."""
+    models.save(run.out / 'last.pt', run.model, run.optimiser, run.config, run.step, run.history, run.best)
+    raise KeyboardInterrupt
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(config, videos, tmp_path, cache, monkeypatch):
     whole = trainer(config, videos, tmp_path / 'whole', cache)
     assert whole.run()
-    first = trainer(config, videos, tmp_path / 'parts', cache)
-    for step in range(3):                       # save_every is 3: as if the machine had stopped after step 3
-        first.train_step(*first.batch(step))
-        first.step += 1
-    first.save('last.pt')
+    for stopped_at in (3, 6):                   # once in each stage
+        part = trainer(config, videos, tmp_path / 'parts', cache)
+        part.resume()
+        monkeypatch.setattr(part, 'save', lambda name, part=part: None if part.step != stopped_at else stop(part))
+        with pytest.raises(KeyboardInterrupt):
+            part.run()
     second = trainer(config, videos, tmp_path / 'parts', cache)
     second.resume()
-    assert second.step == 3
+    assert second.step == 6
     assert second.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
 
 
 def test_training_lowers_the_losses_and_reports_what_a_reader_needs(values, videos, tmp_path, cache):
-    values['optimiser'] |= {'steps': 60, 'encoder_steps': 40, 'warmup': 5, 'rate': 0.002}
+    values['pretraining'] |= {'steps': 40, 'rate': 0.002}
+    values['heads'] |= {'steps': 60, 'clips': 40, 'rate': 0.002}
     run = trainer(configuration.from_dict(values), videos, tmp_path / 'run', cache)
-    before = run.train_step(*run.batch(0))
+    batch = run.masked_batch(0)
+    before = run.pretraining_step(*batch)['loss']
+    run = trainer(configuration.from_dict(values), videos, tmp_path / 'run', cache)
     assert run.run()
-    run.step = 59
-    after = run.train_step(*run.batch(0))
-    assert after['forecast'] < before['forecast']
+    after = run.pretraining_step(*batch)['loss']
+    assert after < 0.9 * before
     lines = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines][:2] == [4, 8]
+    assert {'std', 'rank'} <= lines[0].keys() and 'skill_0.1s' not in lines[0]
     assert {'std', 'rank', 'skill_0.1s', 'skill_shrunk_0.3s'} <= lines[-1].keys()
+    assert lines[-1]['skill_0.3s'] > 0
     assert list((tmp_path / 'run').glob('events.out.tfevents*'))
     assert (tmp_path / 'run' / 'best.pt').exists()
 
 
-def test_the_frozen_encoder_stands_still_and_the_heads_go_on(config, videos, tmp_path, cache):
+def test_in_the_second_stage_the_encoder_stands_still_and_the_heads_learn(config, videos, tmp_path, cache):
     run = trainer(config, videos, tmp_path, cache)
-    run.step = config.optimiser.encoder_steps
-    encoder = [p.clone() for p in run.model.target.parameters()]
-    head = run.model.forecaster.proj.weight.clone()
-    run.train_step(*run.batch(run.step))
-    assert all(torch.equal(a, b) for a, b in zip(encoder, run.model.target.parameters()))
-    assert not torch.equal(head, run.model.forecaster.proj.weight)
+    run.step = config.pretraining.steps
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    assert run.run()
+    changed = {name.split('.')[0] for name, value in run.model.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert changed == {'forecaster', 'latent_mean'}
 
 
 def test_a_planted_future_does_not_reach_the_forecast(config, videos, tmp_path, cache):
     """No leakage: what the forecaster says at step t is the same whatever comes after t."""
     run = trainer(config, videos, tmp_path, cache)
-    frames, times, *_ = run.batch(0)
+    frames, times, *_ = run.masked_batch(0)
     from jepa_ros.training import objectives
     outputs = []
     for planted in (frames, torch.cat((frames[:, :6], torch.full_like(frames[:, 6:], 255)), 1)):
@@ -94,15 +105,16 @@ def test_labels_are_the_clips_points_and_uniform_where_there_is_nothing(values, 
     clip.points['handle'] = (xy, state)
     labels = run._labels(np.random.default_rng(0), [clip])[0].numpy()
     assert (labels[:4] == [0.25, 0.75]).all() and not (labels[4:] == [0.25, 0.75]).any()
-    figures = run.train_step(*run.batch(0))
-    assert np.isfinite(figures['readout'])
+    assert run.run()
+    assert 'readout' in run.heads_step(*run.bank_batch(0, torch.randn(3, 6, 6, 192).half(), torch.rand(3, 6).cumsum(1),
+                                                       torch.rand(3, 6, 2)))
 
 
 def test_another_configuration_in_the_same_folder_is_refused_by_name(values, videos, tmp_path, cache):
     run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
     run.save('last.pt')
-    values['optimiser']['rate'] = 0.5
-    with pytest.raises(JepaError, match='optimiser.rate was 0.001, is 0.5'):
+    values['heads']['rate'] = 0.5
+    with pytest.raises(JepaError, match='heads.rate was 0.001, is 0.5'):
         trainer(configuration.from_dict(values), videos, tmp_path, cache).resume()
 
 
@@ -173,7 +185,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(config, videos, tmp_path, cach
 
 def test_ctrl_c_saves_and_a_second_start_finishes(values, videos, tmp_path, cache):
     """Through the real command in a process of its own."""
-    values['optimiser'] |= {'steps': 100_000, 'encoder_steps': 100_000}
+    values['pretraining'] |= {'steps': 100_000}
     values['validate_every'] = 100_000
     values['save_every'] = 100_000
     (tmp_path / 'run.yaml').write_text(yaml.safe_dump(values))
@@ -186,11 +198,9 @@ def test_ctrl_c_saves_and_a_second_start_finishes(values, videos, tmp_path, cach
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert 'saved to' in output
+    assert 'the same command goes on from there' in output
     step = models.load(tmp_path / 'run' / 'last.pt')[2]['step']
     assert step >= 1
-    # The same folder goes on from there: a run whose steps are used up ends at once and is complete.
-    values['optimiser'] |= {'steps': 100_000}
     resumed = Trainer(configuration.from_dict(values), tmp_path / 'run', [videos], cache)
     resumed.resume()
     assert resumed.step == step
