@@ -34,6 +34,7 @@ class Stage:
         self.executor.add_node(self.node)
         self.received: dict[str, list] = {}
         self._cameras = {}
+        self._clients = {}
         self.diagnostics = self.listen(DiagnosticArray, '/diagnostics')
 
     def close(self):
@@ -61,11 +62,11 @@ class Stage:
 
     def call(self, kind, service, request):
         """Call a service and return its response."""
-        client = self.tester.create_client(kind, service)
-        self.until(client.service_is_ready)
-        future = client.call_async(request)
+        if service not in self._clients:
+            self._clients[service] = self.tester.create_client(kind, service)
+        self.until(self._clients[service].service_is_ready)
+        future = self._clients[service].call_async(request)
         self.until(future.done)
-        self.tester.destroy_client(client)
         return future.result()
 
     def publisher(self, kind=Image, topic='/camera/image_raw', wait=True):

@@ -41,9 +41,8 @@ class View:
         scale = self._width / image.shape[1]
         image = cv2.resize(image, (self._width, max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        left, top = round(geometry.x * scale), round(geometry.y * scale)
-        box = (slice(top, top + round(geometry.crop_height * scale)),
-               slice(left, left + round(geometry.crop_width * scale)))
+        box = (_extent(geometry.y, geometry.crop_height, scale, image.shape[0]),
+               _extent(geometry.x, geometry.crop_width, scale, image.shape[1]))
         panels = [_caption(self._components(grey, box, latents.tokens), 'latents'), self._surprise(image, box, latents)]
         if futures is not None:
             expected = self._components(grey, box, futures.tokens[-1])
@@ -83,6 +82,12 @@ class View:
     def _spread(values: np.ndarray, shape) -> np.ndarray:
         """:return: a grid of values in 0..1 smoothly enlarged to an image's shape."""
         return np.clip(cv2.resize(values.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+
+def _extent(begin: int, length: int, scale: float, limit: int) -> slice:
+    """:return: a run of pixels after scaling, at least one and within the image."""
+    first = min(round(begin * scale), limit - 1)
+    return slice(first, min(max(first + 1, round((begin + length) * scale)), limit))
 
 
 def _caption(panel: np.ndarray, text: str) -> np.ndarray:

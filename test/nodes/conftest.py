@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tiny bundle, and perception nodes under test that are stopped at the end."""
 
+import os
+
 import pytest
 from bundles import make_bundle
+
+from jepa_ros.nodes import transport
+
+# As launch and demo do: whole images, and nodes that find each other quickly.
+os.environ.update(transport.environment())
 
 
 @pytest.fixture(scope='session')

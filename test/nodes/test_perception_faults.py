@@ -10,12 +10,14 @@ import pytest
 from bundles import make_bundle
 from children import Child
 from rclpy.parameter import Parameter
+from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, PointCloud2
 from stage import PERIOD, compressed, raw
 from std_msgs.msg import String
 
 from jepa_ros.nodes.messages import to_ns, to_stamp
+from jepa_ros.nodes.transport import PROFILE_VARIABLES, profile_variable
 
 pytestmark = pytest.mark.ros
 
@@ -48,6 +50,18 @@ def test_transport_that_the_camera_does_not_have(perception):
     stage = perception(image_transport='raw')
     stage.publisher(CompressedImage, wait=False)
     stage.until_said('has type sensor_msgs/msg/CompressedImage', "image_transport is 'raw'", "set it to 'auto'")
+
+
+def test_frames_lost_in_transport_and_what_to_set(perception, monkeypatch):
+    """Without the profile, the default shared memory of Fast DDS loses nearly every raw 1280x720 image."""
+    if 'fastrtps' not in get_rmw_implementation_identifier():
+        pytest.skip('another middleware than Fast DDS')
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    stage = perception()
+    with Child(CAMERA, 1280, 720, 120) as camera:
+        stage.until(lambda: 'matched' in camera.lines)
+        stage.until_said('are lost on the way: start this node and the camera with', profile_variable(), 'fastdds.xml')
 
 
 def test_unknown_encoding(perception):

@@ -2,10 +2,12 @@
 """perception_node over real DDS: what it publishes, and that it comes on time."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from bundles import make_bundle
+from children import Child
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.parameter import Parameter
@@ -19,6 +21,8 @@ from jepa_ros.engine.readout import Readout
 from jepa_ros.nodes.messages import read_futures, read_latents, to_ns
 
 pytestmark = pytest.mark.ros
+
+CAMERA = Path(__file__).parent / 'raw_camera.py'
 
 
 def test_frames_become_latents_and_futures(perception, bundle):
@@ -152,3 +156,25 @@ def test_lifecycle_services_drive_it_through_all_states(perception, bundle):
             stage.unplug()
         assert change(Transition.TRANSITION_CLEANUP) and state() == 'unconfigured'
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == 'finalized'
+
+
+def test_first_latents_come_soon_after_the_start_and_without_torch(perception, bundle, tmp_path):
+    """From the start of the process to the first latents: at most two seconds on a core of its own, without torch."""
+    script = tmp_path / 'node.py'
+    script.write_text('''
+import sys, time
+from jepa_ros.nodes import perception_node
+send = perception_node.PerceptionNode._send_cloud
+def timed(self, values):
+    send(self, values)
+    print('sent after', time.process_time(), 's, torch:', 'torch' in sys.modules)
+perception_node.PerceptionNode._send_cloud = timed
+sys.exit(perception_node.main())
+''')
+    listener = perception(active=False)  # one more node of that name does no harm: it is not configured
+    listener.listen(PointCloud2, '/perception/latents')
+    with Child(script, '--ros-args', '-p', f'bundle:={bundle}') as node, Child(CAMERA, 640, 480, 300):
+        listener.until(lambda: any('sent after' in line for line in node.lines))
+        words = node.wait_line('sent after').split()
+        assert node.stop() == 0
+    assert float(words[2]) < 2.0 and words[-1] == 'False'
