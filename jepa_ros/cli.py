@@ -2,11 +2,12 @@
 """
 The ``jepa`` command: one table of commands, each in the room that does the work.
 
-A command's module is imported only when that command is asked for, so that ``jepa --help`` answers at once and a
-machine without torch or ROS can use every command that needs neither. A command module has
+A command's module is imported only when that command is asked for, so that ``jepa --help`` answers at once
+and a machine without torch or ROS can use every command that needs neither. A command module has
 ``configure(parser)``, which declares its arguments, and ``run(args) -> int``, which returns the exit code.
 
-Exit codes: 0 done; 1 done, but what it was to show did not happen; 2 a wrong argument or input; 130 interrupted.
+Exit codes: 0 done; 1 done, but what it was to show did not happen; 2 a wrong argument or input; 130
+interrupted.
 """
 import argparse
 import difflib
@@ -17,9 +18,9 @@ from jepa_ros import __version__
 from jepa_ros.errors import JepaError
 
 COMMANDS = {
-    'demo': ('jepa_ros.demo.command', 'camera to controller on a recording: live table, bag, picture, figures'),
-    'info': ('jepa_ros.engine.command', 'what an engine bundle is, what it needs and how well it was measured'),
-    'train': ('jepa_ros.training.command', 'train an encoder, forecaster and readout from a configuration file'),
+    'demo': ('jepa_ros.demo.command', 'run camera to controller on a recording: table, bag, picture, JSON'),
+    'info': ('jepa_ros.engine.command', 'show what an engine bundle is, needs and was measured to do'),
+    'train': ('jepa_ros.training.command', 'train encoder, forecaster and readout from a configuration file'),
     'export': ('jepa_ros.export.command', 'turn a training checkpoint into an engine bundle'),
     'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on held-out recordings'),
     'sim': ('jepa_ros.sim.command', 'record bags and videos from the simulated conveyor'),

@@ -27,7 +27,7 @@ DISTINCT = 16  # frames that are made; then they repeat
 
 
 def pictures(width: int, height: int) -> list[np.ndarray]:
-    """Return RGB frames of a smooth texture with some noise, which compresses about as well as a real scene."""
+    """Return RGB frames of a smooth texture with some noise: it compresses about as well as a real scene."""
     noise = np.random.default_rng(0)
     coarse = noise.integers(0, 255, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
     scene = cv2.resize(coarse, (width + DISTINCT * 4, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
@@ -67,7 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         while not args.at_once and not publisher.get_subscription_count():
             stop.wait(0.01)
-        stop.wait(0.0 if args.at_once else 0.3)  # the publisher knows of the subscriber first; what is sent before the other knows is lost
+        # The publisher knows of the subscriber first; what is sent before the other knows is lost.
+        stop.wait(0.0 if args.at_once else 0.3)
         began = time.monotonic()
         while not args.frames or sent < args.frames:
             stop.wait(max(0.0, began + sent / args.rate - time.monotonic()))

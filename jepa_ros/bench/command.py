@@ -3,12 +3,14 @@
 Measure what the nodes and the transport cost on this machine.
 
   jepa bench node        processor time that perception_node adds to a frame, and its start-up
-  jepa bench transport   share of a raw camera's frames that arrive whole, with and without the shipped profile
+  jepa bench transport   share of a raw camera's frames that arrive whole, with and without the profile
 
 Real processes over real DDS. Leave the machine alone meanwhile; trust the ratios more than the times.
 """
 
+import argparse
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -25,10 +27,12 @@ def configure(parser) -> None:
     node = benches.add_parser('node', help='what perception_node adds to a frame')
     node.add_argument('--bundle', default='conveyor_stream', help='engine bundle (default: %(default)s)')
     node.add_argument('--starts', type=int, default=3, help='starts that are timed (default: %(default)s)')
+    node.add_argument('--rounds', type=int, default=2, help='turns of either process (default: %(default)s)')
     transport = benches.add_parser('transport', help='share of the frames that arrive whole')
     for bench, seconds in ((node, 6.0), (transport, 5.0)):
-        bench.add_argument('--seconds', type=float, default=seconds, help='measured per figure (default: %(default)s)')
-        bench.add_argument('--sizes', default=','.join(SIZES), help='WIDTHxHEIGHT,... (default: %(default)s)')
+        bench.add_argument('--seconds', type=float, default=seconds, help='per figure (default: %(default)s)')
+        bench.add_argument('--sizes', type=_sizes, default=','.join(SIZES), metavar='WIDTHxHEIGHT,...',
+                           help='of the camera (default: %(default)s)')
         bench.add_argument('--json', type=Path, metavar='FILE', help='write the figures there as well')
 
 
@@ -49,21 +53,22 @@ def _node(args, logs: Path) -> dict:
     from jepa_ros.bench.node import RATE, Listener, frame_cost, start_up
     from jepa_ros.engine.bundle import Bundle
     manifest = Bundle.load(args.bundle).manifest
-    print(f"perception_node with bundle '{manifest.name}' ({manifest.image_size[1]}x{manifest.image_size[0]}, "
-          f'a frame every {manifest.frame_period:g} s), camera {RATE:g} Hz\n'
+    height, width = manifest.image_size
+    print(f"perception_node with bundle '{manifest.name}' ({width}x{height}, a frame every "
+          f'{manifest.frame_period:g} s), camera {RATE:g} Hz\n'
           'processor time per received frame, ms; peer: a bare rclpy subscriber that only receives\n')
     print(f'{"camera":<22}{"outside engine":>15}{"peer":>8}{"ratio":>8}{"engine":>9}   wall per stage (p50)')
     rows = []
     with Listener() as listener:
-        for size in args.sizes.split(','):
+        for size in args.sizes:
             for compressed in (False, True):
-                row = frame_cost(listener, logs, str(args.bundle), size, compressed, args.seconds)
+                row = frame_cost(listener, logs, args.bundle, size, compressed, args.seconds, args.rounds)
                 rows.append(row)
                 stages = ', '.join(f'{name} {ms:.2f}' for name, ms in row['stages_wall_ms'].items())
                 print(f'{size + " " + row["transport"]:<22}{row["outside_engine_cpu_ms"]:>15.2f}'
-                      f'{row["peer_cpu_ms"]:>8.2f}{row["ratio_to_peer"]:>8.2f}{row["engine_cpu_ms"]:>9.2f}   {stages}',
-                      flush=True)
-        starts = start_up(listener, logs, str(args.bundle), args.starts)
+                      f'{row["peer_cpu_ms"]:>8.2f}{row["ratio_to_peer"]:>8.2f}{row["engine_cpu_ms"]:>9.2f}'
+                      f'   {stages}', flush=True)
+        starts = start_up(listener, logs, args.bundle, args.starts)
     times = ', '.join(f'{seconds:.2f}' for seconds in starts)
     print(f'\nstart-up to first published latents: {statistics.median(starts):.2f} s (median of {times})')
     return {'bundle': manifest.name, 'camera_rate_hz': RATE, 'frames': rows, 'start_up_s': starts}
@@ -74,10 +79,17 @@ def _transport(args, logs: Path) -> dict:
     print('raw camera at 30 Hz in another process, best effort\n')
     print(f'{"camera":<12}{"profile":>9}{"sent":>7}{"whole":>7}{"share":>9}')
     rows = []
-    for size in args.sizes.split(','):
+    for size in args.sizes:
         for profile in (True, False):
             row = whole_share(logs, size, args.seconds, profile)
             rows.append(row)
-            print(f'{size:<12}{"yes" if profile else "no":>9}{row["sent"]:>7}{row["whole"]:>7}{row["share"]:>9.1%}',
-                  flush=True)
+            print(f'{size:<12}{"yes" if profile else "no":>9}{row["sent"]:>7}{row["whole"]:>7}'
+                  f'{row["share"]:>9.1%}', flush=True)
     return {'camera_rate_hz': 30.0, 'transport': rows}
+
+
+def _sizes(text: str) -> list[str]:
+    sizes = text.split(',')
+    if not all(re.fullmatch(r'[1-9]\d*x[1-9]\d*', size) for size in sizes):
+        raise argparse.ArgumentTypeError(f'expected WIDTHxHEIGHT, with commas between several, found {text}')
+    return sizes

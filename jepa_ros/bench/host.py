@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def describe() -> dict[str, str | int]:
-    """Return processor, cores that may be used, system, Python, rclpy and the date: what a figure is worth nothing without."""
+    """Return what a figure is worth nothing without: processor, usable cores, system, Python, rclpy, date."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return {'processor': _processor(), 'cores': cores, 'system': f'{platform.system()} {platform.machine()}',
             'python': platform.python_version(), 'ros': _ros(),
@@ -17,8 +17,8 @@ def describe() -> dict[str, str | int]:
 
 def sentence(host: dict) -> str:
     """Return the description of a host in one line."""
-    return (f"{host['processor']}, {host['cores']} cores, {host['system']}, Python {host['python']}, {host['ros']}, "
-            f"{host['date']}")
+    return (f"{host['processor']}, {host['cores']} cores, {host['system']}, Python {host['python']}, "
+            f"{host['ros']}, {host['date']}")
 
 
 def _processor() -> str:

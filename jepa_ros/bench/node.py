@@ -2,9 +2,10 @@
 """
 What perception adds to a frame outside of the engine: receive, decode, resize, codec, publish.
 
-The real perception_node runs in a process of its own, a camera in another; somebody listens to its latents and futures, as
-a controller would. Processor time is that of the whole process without the engine's, per frame that is received.
-Beside it a peer, a bare rclpy subscriber that only receives, sees the same camera: the two take turns.
+The real perception_node runs in a process of its own, a camera in another; somebody listens to its latents
+and futures, as a controller would. Processor time is that of the whole process without the engine's, per
+frame that is received. Beside it a peer, a bare rclpy subscriber that only receives, sees the same camera:
+the two take turns.
 """
 
 import statistics
@@ -38,8 +39,8 @@ class Listener:
         prepare_process()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node('listener')
-        self._node.create_subscription(PointCloud2, '/perception/latents', lambda _: self._latents.set(), 5, raw=True)
-        self._node.create_subscription(PointCloud2, '/perception/futures', lambda _: None, 5, raw=True)
+        for name, arrived in (('latents', lambda _: self._latents.set()), ('futures', lambda _: None)):
+            self._node.create_subscription(PointCloud2, f'/perception/{name}', arrived, 5, raw=True)
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._report, 10)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -85,10 +86,11 @@ def frame_cost(listener: Listener, logs, bundle: str, size: str, compressed: boo
     :param logs: directory for log files.
     :param size: 'WIDTHxHEIGHT'.
     :param seconds: measured in every round, of perception and of the peer each.
-    :return: processor time per frame in ms of perception outside of its engine, of the engine, of the peer, and wall
-        times of perception's stages in ms as it reports them.
+    :return: processor time per frame in ms of perception outside of its engine, of the engine, of the peer,
+        and wall times of perception's stages in ms as it reports them.
     """
     flags = ['--compressed'] * compressed
+    transport = 'compressed' if compressed else 'raw'
     measured = {'perception': [], 'peer': []}
     stages: dict[str, str] = {}
     for _ in range(rounds):
@@ -97,7 +99,7 @@ def frame_cost(listener: Listener, logs, bundle: str, size: str, compressed: boo
                 group.start('camera', module('bench.camera', '--size', size, '--rate', str(RATE), *flags))
                 if who == 'perception':
                     child = group.start(who, module('bench.subject', *parameters({
-                        'bundle': bundle, 'threads': 1, 'image_transport': 'compressed' if compressed else 'raw'})))
+                        'bundle': bundle, 'threads': 1, 'image_transport': transport})))
                     listener.await_latents(child)
                 else:
                     child = group.start(who, module('bench.peer', *flags))
@@ -108,21 +110,22 @@ def frame_cost(listener: Listener, logs, bundle: str, size: str, compressed: boo
                     stages = dict(listener.stages)
     frames = min(run['frames'] for runs in measured.values() for run in runs)
     if frames < 0.5 * RATE * seconds:
-        raise BenchError(f'expected about {RATE * seconds:.0f} frames of {size}, found {frames}: the machine is too '
-                         'busy, or images are lost on the way (jepa bench transport)')
+        raise BenchError(f'expected about {RATE * seconds:.0f} frames of {size}, found {frames}: the '
+                         'machine is too busy, or images are lost on the way (jepa bench transport)')
     outside = statistics.mean(run['cpu_ms'] for run in measured['perception'])
     peer = statistics.mean(run['cpu_ms'] for run in measured['peer'])
-    return {'size': size, 'transport': 'compressed' if compressed else 'raw', 'frames': frames,
+    return {'size': size, 'transport': transport, 'frames': frames,
             'outside_engine_cpu_ms': outside,
             'engine_cpu_ms': statistics.mean(run['apart_ms'] for run in measured['perception']),
             'peer_cpu_ms': peer, 'ratio_to_peer': outside / peer,
-            'stages_wall_ms': {name: float(stages[f'{name}_p50_ms']) for name in STAGES if f'{name}_p50_ms' in stages}}
+            'stages_wall_ms': {name: float(stages[f'{name}_p50_ms']) for name in STAGES
+                               if f'{name}_p50_ms' in stages}}
 
 
 def start_up(listener: Listener, logs, bundle: str, times: int = 3) -> list[float]:
     """
-    Measure the time from starting perception_node's process to its first published latents, with a camera (640x480 raw) that
-    is there already.
+    Measure the time from starting perception_node's process to its first published latents, with a camera
+    (640x480 raw) that is there already.
 
     :return: s, once per start.
     """
@@ -133,7 +136,8 @@ def start_up(listener: Listener, logs, bundle: str, times: int = 3) -> list[floa
         for _ in range(times):
             with ProcessGroup(logs) as subject:
                 began = time.monotonic()
-                child = subject.start('perception', module('nodes.perception_node', *parameters({'bundle': bundle})))
+                command = module('nodes.perception_node', *parameters({'bundle': bundle}))
+                child = subject.start('perception', command)
                 listener.await_latents(child)
                 found.append(time.monotonic() - began)
     return found

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What any Python node pays: a bare rclpy subscriber with perception's settings that receives frames and does nothing.
+What any Python node pays: a bare rclpy subscriber with perception's settings that receives frames and does
+nothing.
 
 Prints one line of JSON at its end: that of Meter, and how many whole frames came.
 """

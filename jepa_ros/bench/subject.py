@@ -2,8 +2,8 @@
 """
 The real perception_node, with the processor time of its engine kept apart from the rest.
 
-With one engine thread the engine computes on the thread that calls it, whose time the system counts on its own. Prints
-one line of JSON at its end, that of Meter.
+With one engine thread the engine computes on the thread that calls it, whose time the system counts on its
+own. Prints one line of JSON at its end, that of Meter.
 """
 
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The share of a raw camera's frames that arrive whole in another process, with and without the shipped profile."""
+"""The share of a raw camera's frames that arrive whole in another process, with and without the profile."""
 
 import os
 import time

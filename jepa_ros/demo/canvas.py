@@ -26,11 +26,12 @@ class Canvas:
 
     def text(self, text: str, x: float, y: float, size: float = 14, colour=(40, 40, 40), align: str = 'left',
              bold: bool = False) -> None:
-        """Write one line of ASCII. :param y: its base line. :param align: 'left', 'centre' or 'right' of x."""
+        """Write a line of ASCII. :param y: its base line. :param align: 'left', 'centre' or 'right' of x."""
         scale, weight = size * SCALE / 30, max(1, round(size * SCALE / (11 if bold else 18)))
         width = cv2.getTextSize(text, _FONT, scale, weight)[0][0]
         left = x * SCALE - {'left': 0, 'centre': width / 2, 'right': width}[align]
-        cv2.putText(self._large, text, (round(left), round(y * SCALE)), _FONT, scale, colour, weight, cv2.LINE_AA)
+        at = round(left), round(y * SCALE)
+        cv2.putText(self._large, text, at, _FONT, scale, colour, weight, cv2.LINE_AA)
 
     def image(self, image: np.ndarray, x: int, y: int, width: int, height: int, smooth: bool = True) -> None:
         """Put an RGB uint8 image into a rectangle. :param smooth: False keeps its pixels as squares."""
@@ -48,14 +49,14 @@ class Canvas:
     def line(self, points, colour, width: float = 1.5) -> None:
         """Draw a line through points [n, 2]."""
         if len(points) > 1:
-            cv2.polylines(self._large, [_fixed(points)], False, colour, max(1, round(width * SCALE)), cv2.LINE_AA,
-                          _SHIFT)
+            weight = max(1, round(width * SCALE))
+            cv2.polylines(self._large, [_fixed(points)], False, colour, weight, cv2.LINE_AA, _SHIFT)
 
     def circle(self, centre, radius: float, colour, width: float = 0) -> None:
         """Draw a circle. :param width: of its line; 0 fills it."""
-        x, y = _fixed(centre).tolist()
-        thickness = max(1, round(width * SCALE)) if width else cv2.FILLED
-        cv2.circle(self._large, (x, y), round(radius * SCALE * 2 ** _SHIFT), colour, thickness, cv2.LINE_AA, _SHIFT)
+        at, size = tuple(_fixed(centre).tolist()), int(_fixed(radius))
+        weight = max(1, round(width * SCALE)) if width else cv2.FILLED
+        cv2.circle(self._large, at, size, colour, weight, cv2.LINE_AA, _SHIFT)
 
 
 def _fixed(points) -> np.ndarray:

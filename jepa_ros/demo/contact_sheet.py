@@ -2,10 +2,11 @@
 """
 One picture of a run: what the camera saw, what the latents were, what had been predicted, and the figures.
 
-Each column is one forecast. Read downwards: the frame it was made from, with the path on which the readout expects
-its object; the frame that came one horizon later; the latents of that later frame as they were seen, as they had been
-predicted, and as persistence would have them (the old ones). Colours are principal components, the same for the whole
-picture: where the predicted row looks like the seen one and the last row does not, the model foresaw the change.
+Each column is one forecast. Read downwards: the frame it was made from, with the path on which the readout
+expects its object; the frame that came one horizon later; the latents of that later frame as they were seen,
+as they had been predicted, and as persistence would have them (the old ones). Colours are principal
+components, the same for the whole picture: where the predicted row looks like the seen one and the last row
+does not, the model foresaw the change.
 """
 
 from dataclasses import dataclass, field
@@ -27,10 +28,11 @@ class Moment:
     One forecast and what came of it.
 
     :param seconds: when it was made, since the start of the run; `horizon`: how far it looks (s).
-    :param frame: RGB uint8 [H, W, 3], the newest frame it was made from, cropped to what the model sees; `later`: the
-        frame at its time.
+    :param frame: RGB uint8 [H, W, 3], the newest frame it was made from, cropped to what the model sees;
+        `later`: the frame at its time.
     :param observed: float32 [N, D], the latents of `later`; `predicted`; `now`: the latents of `frame`.
-    :param path: [K, 2], where the readout expects its object at each horizon, 0..1 of `frame`; None without readout.
+    :param path: [K, 2], where the readout expects its object at each horizon, 0..1 of `frame`; None without
+        readout.
     :param deviation: [K], its standard deviation, in widths of `frame`.
     """
 
@@ -82,16 +84,17 @@ def draw(title: str, moments: list[Moment], grid: tuple[int, int], skills: list[
     _skill_bars(sheet, skills, MARGIN, y, third - 40)
     _age_line(sheet, ages, MARGIN + third, y, third - 40)
     for line, fact in enumerate(facts):
-        sheet.text(fact, MARGIN + 2 * third, y + 16 + 19 * line, 12.5, INK if line == 0 else GREY, bold=line == 0)
+        first = line == 0
+        sheet.text(fact, MARGIN + 2 * third, y + 16 + 19 * line, 12.5, INK if first else GREY, bold=first)
     return sheet.picture()
 
 
 def _columns(sheet, moments, grid, tall, y, readout) -> int:
     """Draw all columns with their labels; return the y below them."""
     horizon = f'{moments[0].horizon:g} s'
-    labels = [('the camera', 'sees' + (f' + expected {readout}' if readout else '')), ('the camera', f'{horizon} later'),
-              ('latents seen', f'{horizon} later'), ('latents predicted', f'{horizon} before'),
-              ('persistence:', 'nothing changes')]
+    labels = [('the camera', 'sees' + (f' + expected {readout}' if readout else '')),
+              ('the camera', f'{horizon} later'), ('latents seen', f'{horizon} later'),
+              ('latents predicted', f'{horizon} before'), ('persistence:', 'nothing changes')]
     basis = colour_basis(np.stack([tokens for m in moments for tokens in (m.observed, m.now)]))
     tops = [y + CAPTION + row * (tall + GAP) for row in range(5)]
     for (first, second), top in zip(labels, tops):

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from jepa_ros.demo.figures import CONTROLLER, PERCEPTION, Figures
 
+TOO_FEW = 'too few futures have come true'
 PLAIN_PERIOD = 2.0  # s
 RATE = 4.0  # Hz on a terminal
 
@@ -17,7 +18,7 @@ RATE = 4.0  # Hz on a terminal
 def summary_rows(figures: Figures) -> list[tuple[str, str]]:
     """Put the figures of a whole run into words. :return: (label, text) pairs."""
     age = figures.age()
-    on_arrival = 'none' if age is None else f'{1e3 * age["p50"]:.0f} ms, 99 % within {1e3 * age["p99"]:.0f} ms'
+    on_arrival = f'{1e3 * age["p50"]:.0f} ms, 99 % within {1e3 * age["p99"]:.0f} ms' if age else 'none'
     drops = ', '.join(f'{name} {count}' for name, count in figures.drops().items()) or 'none'
     early = figures.frame_counts().get('early', 0)
     return [
@@ -27,7 +28,8 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
         ('age on arrival', on_arrival),
         ('dropped', drops + (f' (and {early} between asked frames)' if early else '')),
         ('skill', skill_line(figures.skills())),
-        ('controller', f'{figures.targets} points followed, {figures.moving} of {figures.commands} commands moved'),
+        ('controller', f'{figures.targets} points followed, {figures.moving} of {figures.commands} commands '
+                       'moved'),
     ]
 
 
@@ -35,7 +37,7 @@ def live_rows(figures: Figures, now_ns: int) -> list[tuple[str, str]]:
     """Put the figures as they are now into words. :param now_ns: now, on the clock of the stamps."""
     found = dict(summary_rows(figures))
     if figures.newest_future_ns is not None:
-        found['age on arrival'] = f'{found["age on arrival"]} (newest now {(now_ns - figures.newest_future_ns) / 1e9:.2f} s)'
+        found['age on arrival'] += f' (newest now {(now_ns - figures.newest_future_ns) / 1e9:.2f} s)'
     found['controller'] = _controller(figures)
     status = figures.diagnostics.get(PERCEPTION)
     if status and status['level'] and figures.camera_stamps:  # before the camera starts, it is missed
@@ -46,7 +48,7 @@ def live_rows(figures: Figures, now_ns: int) -> list[tuple[str, str]]:
 def skill_line(skills: list[dict]) -> str:
     """Return the skill against persistence of every horizon in one line."""
     known = [row for row in skills if row['skill'] is not None]
-    return ', '.join(f'{row["horizon"]:g} s {row["skill"]:+.2f}' for row in known) or 'too few futures have come true'
+    return ', '.join(f'{row["horizon"]:g} s {row["skill"]:+.2f}' for row in known) or TOO_FEW
 
 
 def _controller(figures: Figures) -> str:
@@ -86,7 +88,7 @@ class Display:
             self._live.stop()
 
     def update(self, last: bool = False) -> None:
-        """Show the figures as they are now, unless that was done just before. :param last: show them in any case."""
+        """Show the figures as they are now, unless that was done just before. :param last: in any case."""
         now = time.monotonic()
         if now < self._due and not last:
             return

@@ -2,9 +2,9 @@
 """
 The figures of a run: what came in, what came out, how old it was, and whether the futures came true.
 
-A future is compared with what was seen at its time: the latents whose stamp lies nearest to ``header.stamp + horizon``,
-at most half a slice away. Its skill is 1 - error / error of persistence (the latents at ``header.stamp``, unchanged);
-below MIN_PAIRS comparisons it is absent rather than a matter of luck.
+A future is compared with what was seen at its time: the latents whose stamp lies nearest to ``header.stamp +
+horizon``, at most half a slice away. Its skill is 1 - error / error of persistence (the latents at
+``header.stamp``, unchanged); below MIN_PAIRS comparisons it is absent rather than a matter of luck.
 """
 
 from collections import deque
@@ -51,7 +51,7 @@ class Matched:
 
     @property
     def change(self) -> float:
-        """Mean squared difference of what was seen then from what was seen at first: the error of persistence."""
+        """Mean squared difference between what was seen then and at first: the error of persistence."""
         return float(np.mean((self.then.tokens - self.now.tokens) ** 2))
 
 
@@ -76,7 +76,8 @@ class Matcher:
         matched = [self._match(*due) for due in self._due if due[0] <= latents.stamp_ns]
         self._due = [due for due in self._due if due[0] > latents.stamp_ns]
         oldest = min((futures.stamp_ns for _, futures, _ in self._due), default=latents.stamp_ns)
-        # Futures come a little after the latents they were made from: some latents are kept for those on the way.
+        # Futures come a little after the latents they were made from: some latents are kept for those on the
+        # way.
         while len(self._latents) > 8 and self._latents[0].stamp_ns < oldest:
             self._latents.popleft()
         return [match for match in matched if match]
@@ -85,9 +86,9 @@ class Matcher:
         """Take newly published futures."""
         self._due += [(futures.stamp_ns + round(h * _NS), futures, k) for k, h in enumerate(futures.horizons)]
 
-    def state(self, name: str) -> str:
-        """Return the lifecycle state that a node last reported, '' before its first report."""
-        return self.diagnostics.get(name, {}).get('values', {}).get('state', '')
+    def value(self, node: str, name: str) -> str:
+        """Return what a node last reported under a name on /diagnostics, '' if nothing."""
+        return self.diagnostics.get(node, {}).get('values', {}).get(name, '')
 
     def end(self) -> list[Matched]:
         """Return the futures that the last latents reach although nothing newer came."""
@@ -101,9 +102,9 @@ class Matcher:
         if now is None or not later:
             return None
         then = min(later, key=lambda seen: abs(seen.stamp_ns - due_ns))
-        if abs(then.stamp_ns - due_ns) > _NS * self.tolerance or futures.tokens.shape[1:] != then.tokens.shape:
-            return None
-        return Matched(futures, index, now, then)
+        near = abs(then.stamp_ns - due_ns) <= _NS * self.tolerance
+        comparable = futures.tokens.shape[1:] == then.tokens.shape
+        return Matched(futures, index, now, then) if near and comparable else None
 
 
 class Figures:
@@ -124,7 +125,8 @@ class Figures:
         self.skill: SkillTable | None = None
         self.target: tuple[float, float] | None = None
         self.targets = self.commands = self.moving = 0
-        self._matcher = Matcher(0.5 * slice_period)
+        self.tolerance = 0.5 * slice_period
+        self._matcher = Matcher(self.tolerance)
 
     def camera(self, stamp_ns: int) -> None:
         """Count a frame that was delivered."""
@@ -159,16 +161,16 @@ class Figures:
         """Keep the newest report of a node on /diagnostics."""
         self.diagnostics[name] = {'level': level, 'message': message, 'values': values}
 
-    def state(self, name: str) -> str:
-        """Return the lifecycle state that a node last reported, '' before its first report."""
-        return self.diagnostics.get(name, {}).get('values', {}).get('state', '')
+    def value(self, node: str, name: str) -> str:
+        """Return what a node last reported under a name on /diagnostics, '' if nothing."""
+        return self.diagnostics.get(node, {}).get('values', {}).get(name, '')
 
     def end(self) -> None:
         """Judge what is left once nothing more will come."""
         self._judge(self._matcher.end())
 
     def skills(self) -> list[dict]:
-        """Return for each horizon: horizon (s), pairs, error, persistence_error, and skill (None: too few pairs)."""
+        """Return horizon (s), pairs, error, persistence_error, skill (None: too few pairs) by horizon."""
         rows = {row['horizon']: row for row in (self.skill.rows() if self.skill else [])}
         found = []
         for horizon in self.skill.horizons if self.skill else []:
@@ -176,7 +178,8 @@ class Figures:
             # Where nothing at all changed there is nothing to be skilful about.
             judged = row['count'] >= MIN_PAIRS and row['persistence_error'] > 1e-12
             found.append({'horizon': round(float(horizon), 6), 'pairs': row['count'], 'error': row['error'],
-                          'persistence_error': row['persistence_error'], 'skill': row['skill'] if judged else None})
+                          'persistence_error': row['persistence_error'],
+                          'skill': row['skill'] if judged else None})
         return found
 
     def frame_counts(self) -> dict[str, int]:
@@ -185,8 +188,9 @@ class Figures:
         return {name: int(values[f'frames_{name}']) for name in FRAME_COUNTS if f'frames_{name}' in values}
 
     def drops(self) -> dict[str, int]:
-        """Return the frames that perception lost, by cause; those between two that it asks for are no loss."""
-        return {name: n for name, n in self.frame_counts().items() if n and name not in ('used', 'early', 'waiting')}
+        """Return the frames that perception dropped, by cause; what it does not ask for is not dropped."""
+        kept = ('used', 'early', 'waiting')
+        return {name: count for name, count in self.frame_counts().items() if count and name not in kept}
 
     def rate(self) -> float:
         """Return the frames per second that were delivered, by their stamps; 0 before there are two."""
@@ -199,7 +203,7 @@ class Figures:
         if not self.ages:
             return None
         ages = [age for _, age in self.ages]
-        return {name: round(float(np.percentile(ages, q)), 4) for name, q in (('p50', 50), ('p90', 90), ('p99', 99))}
+        return {f'p{percent}': round(float(np.percentile(ages, percent)), 4) for percent in (50, 90, 99)}
 
     def _judge(self, matched: list[Matched]) -> None:
         for match in matched:

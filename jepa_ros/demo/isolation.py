@@ -16,8 +16,8 @@ def free_domain() -> int:
     """
     Return a ROS domain that nobody on this machine seems to use.
 
-    The first participant of a domain binds UDP port 7410 + 250 * domain. Domains 1..101 have their ports below the
-    ephemeral range of Linux.
+    The first participant of a domain binds UDP port 7410 + 250 * domain. Domains 1..101 have their ports
+    below the ephemeral range of Linux.
     """
     for offset in range(101):
         domain = 1 + (os.getpid() + offset) % 101
@@ -31,6 +31,6 @@ def free_domain() -> int:
 
 
 def isolate() -> None:
-    """Give this process and its children a ROS domain, a transport and an allocator of their own, unless the user chose."""
+    """Give this process and its children a ROS domain and transport of their own, unless the user chose."""
     os.environ.setdefault('ROS_DOMAIN_ID', str(free_domain()))
     os.environ.update(environment())

@@ -8,36 +8,36 @@ import numpy as np
 
 from jepa_ros.clouds import decode_futures, decode_latents
 from jepa_ros.data.bags import Bag
-from jepa_ros.data.recordings import open_recording
+from jepa_ros.data.recordings import RecordedFrame, open_recording
 from jepa_ros.demo.contact_sheet import Moment
 from jepa_ros.demo.figures import Matched, Matcher
+from jepa_ros.demo.topics import Topics
 from jepa_ros.engine.manifest import Manifest
 from jepa_ros.engine.readout import Readout
-from jepa_ros.images import ImageError, fit
+from jepa_ros.images import Geometry, ImageError, fit
 
 _HEIGHT = 480  # px of the frames, more than the sheet needs
 
 
-def find_moments(bag: Path, topics: tuple[str, str, str], manifest: Manifest, horizon: float,
+def find_moments(bag: Path, topics: Topics, manifest: Manifest, horizon: float,
                  readout: Readout | None = None, count: int = 6) -> list[Moment]:
     """
     Return the moments of most change, one in each part of the run.
 
     :param bag: directory of the bag.
-    :param topics: names of the topics of the camera, the latents and the futures.
+    :param topics: their names.
     :param horizon: which of the futures (s).
     :param readout: says where its object is expected, if the futures are published as it needs them.
     :param count: number of parts.
     """
-    camera, latents, futures = topics
-    chosen = _most_change(bag, latents, futures, manifest, horizon, count)
+    chosen = _most_change(bag, topics, manifest, horizon, count)
     wanted = {stamp for match in chosen for stamp in (match.now.stamp_ns, match.then.stamp_ns)}
     frames, start = {}, None
-    for frame in open_recording(bag, camera).frames():
+    for frame in open_recording(bag, topics.camera).frames():
         start = frame.stamp_ns if start is None else start
         if frame.stamp_ns in wanted:
             try:
-                frames[frame.stamp_ns] = fit(frame.image(), (_HEIGHT, _HEIGHT * manifest.grid[1] // manifest.grid[0]))
+                frames[frame.stamp_ns] = cropped(frame, manifest)
             except ImageError:
                 continue
     # A frame that perception got and the bag did not cannot be shown.
@@ -45,15 +45,25 @@ def find_moments(bag: Path, topics: tuple[str, str, str], manifest: Manifest, ho
     return [_moment(match, frames, start, readout) for match in seen]
 
 
-def _most_change(bag: Path, latents: str, futures: str, manifest: Manifest, horizon: float,
-                 count: int) -> list[Matched]:
+def cropped(frame: RecordedFrame, manifest: Manifest) -> tuple[np.ndarray, Geometry]:
+    """
+    Cut a frame to what the model sees of it, larger than the model sees it.
+
+    :return: RGB uint8 [h, w, 3], and where it lies in the frame.
+    :raises ImageError: the frame cannot be decoded.
+    """
+    return fit(frame.image(), (_HEIGHT, _HEIGHT * manifest.grid[1] // manifest.grid[0]))
+
+
+def _most_change(bag: Path, topics: Topics, manifest: Manifest, horizon: float, count: int) -> list[Matched]:
     source, matcher = Bag(bag), Matcher(0.5 * manifest.slice_period)
-    best: dict[int, Matched] = {}  # by part of the run; only these are kept, as a large model's latents fill memory
-    logs = [log_ns for log_ns, _ in source.raw_messages(futures)]
-    start, end = logs[0] + round(1e9 * horizon), logs[-1] + 1  # between them futures of this horizon come true
-    for log_ns, message, is_futures in heapq.merge(
-            ((log_ns, message, False) for log_ns, message in source.messages(latents)),
-            ((log_ns, message, True) for log_ns, message in source.messages(futures)), key=lambda entry: entry[0]):
+    best: dict[int, Matched] = {}  # by part of the run; all of them would fill memory with a large model
+    logs = [log_ns for log_ns, _ in source.raw_messages(topics.futures)]
+    start, end = logs[0] + round(1e9 * horizon), logs[-1] + 1  # futures of this horizon come true between
+    merged = heapq.merge(((log_ns, message, False) for log_ns, message in source.messages(topics.latents)),
+                         ((log_ns, message, True) for log_ns, message in source.messages(topics.futures)),
+                         key=lambda entry: entry[0])
+    for log_ns, message, is_futures in merged:
         cloud = (message.height, message.width, message.fields, message.point_step, message.row_step,
                  message.is_bigendian, message.data, _stamp_ns(message))
         if is_futures:

@@ -6,7 +6,6 @@ import math
 import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -14,7 +13,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
@@ -23,33 +22,24 @@ from std_srvs.srv import SetBool
 from jepa_ros.clouds import CloudError
 from jepa_ros.demo.figures import PERCEPTION, Figures
 from jepa_ros.demo.recorder import BagRecorder
+from jepa_ros.demo.topics import Topics
 from jepa_ros.nodes.messages import read_futures, read_latents
 from jepa_ros.nodes.transport import prepare_process
 
 LOOK = 0.05  # s between two looks at the ROS graph, which tells nobody of its changes
 
 
-@dataclass(frozen=True)
-class Topics:
-    """Full names of the topics that are looked into."""
-
-    camera: str = '/camera/image_raw'
-    latents: str = '/perception/latents'
-    futures: str = '/perception/futures'
-    twist: str = '/controller/twist'
-    target: str = '/controller/target'
-
-
 class Monitor:
     """
-    A node of its own that subscribes to every topic as soon as it appears, all but pictures that are drawn only for
-    those who listen (``view``). Messages are kept as bytes; only clouds and diagnostics are looked into.
+    A node of its own that subscribes to every topic as soon as it appears, all but pictures that are drawn
+    only for those who listen (``view``). Messages are kept as bytes; only clouds and diagnostics are looked
+    into.
 
     :param recorder: takes every message.
     :param figures: takes what concerns it; read it within ``lock``.
     :param topics: names of those that are looked into.
-    :param camera_type: type of the camera's messages, such as 'sensor_msgs/msg/Image': subscribed to at once, so that the
-        first frame is not missed.
+    :param camera_type: type of the camera's messages, such as 'sensor_msgs/msg/Image': subscribed to at once,
+        so that the first frame is not missed.
     """
 
     def __init__(self, recorder: BagRecorder, figures: Figures, topics: Topics, camera_type: str):
@@ -97,19 +87,26 @@ class Monitor:
         endpoints = self._node.get_subscriptions_info_by_topic(self._topics.camera)
         return any(_full_name(endpoint) == node for endpoint in endpoints)
 
-    def change_state(self, node: str, transition: int) -> None:
-        """Ask a lifecycle node (its full name) for a transition. No answer is awaited: what matters is its effect."""
-        self._call(ChangeState, f'{node}/change_state', ChangeState.Request(transition=Transition(id=transition)))
+    def change_state(self, node: str, transition: int) -> bool:
+        """
+        Ask a lifecycle node (its full name) for a transition. No answer is awaited: its effect matters.
 
-    def enable(self, controller: str) -> None:
-        """Ask the controller (its full name) to follow; it starts disabled."""
-        self._call(SetBool, f'{controller}/enable', SetBool.Request(data=True))
+        :return: whether it could be asked.
+        """
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self._call(ChangeState, f'{node}/change_state', request)
 
-    def _call(self, kind, name: str, request) -> None:
+    def enable(self, controller: str) -> bool:
+        """Ask the controller (its full name) to follow. :return: whether it could be asked."""
+        return self._call(SetBool, f'{controller}/enable', SetBool.Request(data=True))
+
+    def _call(self, kind, name: str, request) -> bool:
         client = self._clients.get(name) or self._node.create_client(kind, name)
         self._clients[name] = client
-        if client.service_is_ready():
-            client.call_async(request)
+        if not client.service_is_ready():
+            return False
+        client.call_async(request)
+        return True
 
     def _spin(self) -> None:
         while not self._stopping:
@@ -119,7 +116,8 @@ class Monitor:
         for topic, types in self._node.get_topic_names_and_types():
             known = topic in self._recorder.counts or topic in self.left_out
             if not known and topic != '/parameter_events' and not topic.endswith('/view'):
-                if any(_full_name(info) != '/jepa_demo' for info in self._node.get_publishers_info_by_topic(topic)):
+                publishers = self._node.get_publishers_info_by_topic(topic)
+                if any(_full_name(publisher) != '/jepa_demo' for publisher in publishers):
                     self._subscribe(topic, types[0])
         with self.lock:
             self.lock.notify_all()
@@ -135,8 +133,9 @@ class Monitor:
         if kind is None or not self._recorder.add(topic, msgtype, latched):
             self.left_out.add(topic)
             return
-        # Best effort matches every publisher and holds none of them up; what was latched comes by reliable means only.
-        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+        # Best effort matches every publisher and holds none of them up; what was latched comes by reliable
+        # means only.
+        qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
         if latched:
             qos.reliability, qos.durability = ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL
         handle = self._handler(topic)
@@ -151,9 +150,10 @@ class Monitor:
 
     def _handler(self, topic: str) -> Callable[[bytes, int], None]:
         """Return what is done with the messages of a topic beside recording them."""
-        return {self._topics.camera: self._on_camera, self._topics.latents: self._on_latents,
-                self._topics.futures: self._on_futures, '/diagnostics': self._on_diagnostics,
-                self._topics.twist: self._on_twist, self._topics.target: self._on_target}.get(topic, lambda cdr, arrived_ns: None)
+        handlers = {self._topics.camera: self._on_camera, self._topics.latents: self._on_latents,
+                    self._topics.futures: self._on_futures, self._topics.twist: self._on_twist,
+                    self._topics.target: self._on_target, '/diagnostics': self._on_diagnostics}
+        return handlers.get(topic, lambda cdr, arrived_ns: None)
 
     def _on_camera(self, cdr: bytes, arrived_ns: int) -> None:
         self._figures.camera(header_stamp(cdr))
@@ -182,7 +182,8 @@ class Monitor:
         for status in deserialize_message(cdr, DiagnosticArray).status:
             name = '/' + status.name
             self.reports += name == PERCEPTION
-            self._figures.status(name, status.level[0], status.message, {v.key: v.value for v in status.values})
+            values = {value.key: value.value for value in status.values}
+            self._figures.status(name, status.level[0], status.message, values)
 
 
 def header_stamp(cdr: bytes) -> int:

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-# Asks Linux to interrupt the child should its parent be killed, then becomes the child. A separate program and not
-# preexec_fn, because Python code between fork and exec can deadlock in a process that has threads.
+# Asks Linux to interrupt the child should its parent be killed, then becomes the child. A separate program
+# and not preexec_fn, because Python code between fork and exec can deadlock in a process that has threads.
 _TIED = ('import ctypes,os,sys; ctypes.CDLL(None).prctl(1, 2, 0, 0, 0); '
          'os.getppid() == int(sys.argv[1]) and os.execvp(sys.argv[2], sys.argv[2:])')
 
@@ -30,9 +30,10 @@ class Child:
         if sys.platform == 'linux':
             command = [sys.executable, '-S', '-E', '-c', _TIED, str(os.getpid()), *command]
         with open(log, 'wb') as file:
-            # A session of its own: Ctrl-C in the terminal reaches the parent alone, which then ends all in order.
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env,
-                                             start_new_session=True)
+            # A session of its own: Ctrl-C in the terminal reaches the parent alone, which then ends all in
+            # order.
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                                             env=env, start_new_session=True)
 
     @property
     def pid(self) -> int:
@@ -76,15 +77,17 @@ class Child:
         return '\n'.join(lines[-count:])
 
     def obituary(self) -> str:
-        """Say how it ended, with the last lines of its log."""
+        """Say how it ended, or that it runs, with the last lines of its log."""
         code = self.code()
-        how = f'was ended by {signal.Signals(-code).name}' if code and code < 0 else f'ended with exit code {code}'
-        return f'{self.name} {how}; its last lines ({self.log}):\n{self.last_lines() or "(it printed nothing)"}'
+        how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
+        said = self.last_lines() or '(it printed nothing)'
+        return f'{self.name} {how}; its last lines ({self.log}):\n{said}'
 
 
 class ProcessGroup:
     """
-    Children that share a fate: leaving the ``with`` block interrupts them all and kills those that do not end.
+    Children that share a fate: leaving the ``with`` block interrupts them all and kills those that do not
+    end.
 
     :param logs: directory of their log files; made if missing.
     :param patience: seconds they are given to end after the interrupt.
@@ -95,7 +98,7 @@ class ProcessGroup:
         self.children: list[Child] = []
 
     def start(self, name: str, command: list[str], env: dict[str, str] | None = None) -> Child:
-        """Start a program. Parameters as of Child. :raises OSError: it cannot be started."""
+        """Start a program; parameters as of Child."""
         self.logs.mkdir(parents=True, exist_ok=True)
         child = Child(name, command, self.logs / f'{name}.log', env)
         self.children.append(child)

@@ -13,8 +13,8 @@ from rosbags.typesys.base import TypesysError
 from jepa_ros.errors import JepaError
 
 _FOREVER = QosTime(0, 0)
-LATCHED = Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, _FOREVER, _FOREVER,
-              QosLiveliness.AUTOMATIC, _FOREVER, False)
+LATCHED = Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,
+              _FOREVER, _FOREVER, QosLiveliness.AUTOMATIC, _FOREVER, False)
 
 
 class RecorderError(JepaError):
@@ -62,7 +62,7 @@ class BagRecorder:
         return True
 
     def write(self, topic: str, arrived_ns: int, cdr: bytes) -> None:
-        """Append a message. :param topic: one that was added. :param cdr: its bytes with their four-byte header."""
+        """Append a message. :param topic: one that was added. :param cdr: its bytes, four of header first."""
         self._writer.write(self._connections[topic], arrived_ns, cdr)
         self.counts[topic] += 1
 

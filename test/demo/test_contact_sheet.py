@@ -22,7 +22,8 @@ def moment(seconds=1.0, colour=(200, 30, 30), path=None) -> Moment:
 
 
 def draw(moments, skills=(), ages=(), facts=('tiny',), **more):
-    return contact_sheet.draw('numbers through tiny', list(moments), GRID, list(skills), list(ages), list(facts), **more)
+    return contact_sheet.draw('numbers through tiny', list(moments), GRID, list(skills), list(ages),
+                              list(facts), **more)
 
 
 def tile(sheet, column, row):
@@ -65,7 +66,8 @@ def test_a_path_that_leaves_the_frame_stays_inside_the_picture(path):
 
 @pytest.mark.parametrize('skills', [
     [], [None, None], [0.3, 0.2, None], [-0.01, -30.0], [1e-9], [0.9, -0.9]])
-@pytest.mark.parametrize('ages', [[], [(5, 0.1)], [(5, 0.1), (5, 0.1)], [(10**18 + i * 10**8, 0.01 * i) for i in range(9)]])
+@pytest.mark.parametrize('ages', [
+    [], [(5, 0.1)], [(5, 0.1), (5, 0.1)], [(10**18 + i * 10**8, 0.01 * i) for i in range(9)]])
 def test_any_figures_can_be_drawn(skills, ages):
     rows = [{'horizon': 0.1 * (i + 1), 'skill': skill} for i, skill in enumerate(skills)]
     frame = np.zeros((96, 128, 3), np.uint8)
@@ -77,7 +79,8 @@ def test_any_figures_can_be_drawn(skills, ages):
 def test_saved_as_png(tmp_path):
     sheet = draw([moment()])
     contact_sheet.save(tmp_path / 'sheet.png', sheet)
-    assert np.array_equal(decode_compressed(np.frombuffer((tmp_path / 'sheet.png').read_bytes(), np.uint8)), sheet)
+    data = np.frombuffer((tmp_path / 'sheet.png').read_bytes(), np.uint8)
+    assert np.array_equal(decode_compressed(data), sheet)
 
 
 def test_canvas_coordinates_are_those_of_the_picture():

@@ -17,8 +17,8 @@ def running() -> Figures:
     figures = Figures(0.1)
     for i in range(31):
         figures.camera(NOW + i * 33_333_333)
-    figures.futures(Futures(NOW, np.array([0.1], np.float32), np.zeros((1, 2, 3), np.float32), token_centres((1, 2)), 1),
-                    NOW + 40_000_000)
+    tokens, centres = np.zeros((1, 2, 3), np.float32), token_centres((1, 2))
+    figures.futures(Futures(NOW, np.array([0.1], np.float32), tokens, centres, 1), NOW + 40_000_000)
     figures.status(PERCEPTION, 0, 'ok', {'state': 'active', 'frames_early': '10', 'frames_used': '20',
                                          'frames_overrun': '3', 'frames_in_hz': '30'})
     figures.status(CONTROLLER, 0, 'ok', {'state': 'active', 'phase': 'following'})
@@ -63,7 +63,7 @@ def test_nothing_yet_is_no_error():
 
 
 def test_skill_line_leaves_out_what_is_unknown():
-    skills = [{'horizon': 0.1, 'skill': 0.314}, {'horizon': 0.2, 'skill': -0.2}, {'horizon': 0.3, 'skill': None}]
+    skills = [{'horizon': h, 'skill': skill} for h, skill in ((0.1, 0.314), (0.2, -0.2), (0.3, None))]
     assert skill_line(skills) == '0.1 s +0.31, 0.2 s -0.20'
 
 

@@ -51,7 +51,8 @@ def test_a_forecast_that_says_nothing_changes_has_skill_zero():
     figures = Figures(SLICE)
     for t in np.arange(20) * SLICE:
         figures.latents(latents(t))
-        figures.futures(Futures(START_NS + round(t * 1e9), HORIZONS, np.stack([world(t)] * 2), CENTRES, 7), START_NS)
+        same = np.stack([world(t)] * 2)
+        figures.futures(Futures(START_NS + round(t * 1e9), HORIZONS, same, CENTRES, 7), START_NS)
     figures.end()
     assert [row['skill'] for row in figures.skills()] == pytest.approx([0, 0], abs=1e-5)
 
@@ -80,7 +81,7 @@ def test_a_still_scene_has_no_skill():
 
 
 def test_futures_whose_time_nobody_saw_are_not_judged():
-    """Latents 0.4 s apart: nothing was seen 0.1 or 0.3 s after any of them, and the latents themselves do not count."""
+    """Latents 0.4 s apart: nothing was seen 0.1 or 0.3 s after any; the latents themselves do not count."""
     rows = run(np.arange(20) * 0.4).skills()
     assert [row['pairs'] for row in rows] == [0, 0]
 

@@ -10,6 +10,7 @@ from rosbags.typesys import Stores, get_typestore
 from jepa_ros import clouds
 from jepa_ros.demo.moments import find_moments
 from jepa_ros.demo.recorder import BagRecorder
+from jepa_ros.demo.topics import Topics
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.readout import Readout
 from jepa_ros.latents import Futures, Latents, token_centres
@@ -34,10 +35,12 @@ def tokens(number: int) -> np.ndarray:
 
 def cloud_message(cloud, stamp_ns):
     kinds = TYPES.types
-    header = kinds['std_msgs/msg/Header'](kinds['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)), 'lens')
-    fields = [kinds['sensor_msgs/msg/PointField'](f.name, f.offset, f.datatype, f.count) for f in cloud.fields]
-    return kinds['sensor_msgs/msg/PointCloud2'](header, cloud.height, cloud.width, fields, False, cloud.point_step,
-                                                cloud.row_step, np.frombuffer(cloud.data, np.uint8), True)
+    stamp = kinds['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9))
+    field = kinds['sensor_msgs/msg/PointField']
+    return kinds['sensor_msgs/msg/PointCloud2'](
+        kinds['std_msgs/msg/Header'](stamp, 'lens'), cloud.height, cloud.width,
+        [field(f.name, f.offset, f.datatype, f.count) for f in cloud.fields], False, cloud.point_step,
+        cloud.row_step, np.frombuffer(cloud.data, np.uint8), True)
 
 
 @pytest.fixture
@@ -65,24 +68,25 @@ def bag(tmp_path, bundle):
 
 
 def test_each_part_shows_its_moment_of_most_change(bag, bundle):
-    moments = find_moments(bag, (CAMERA, LATENTS, FUTURES), bundle.manifest, 0.2, count=2)
+    moments = find_moments(bag, Topics(), bundle.manifest, 0.2, count=2)
     assert len(moments) == 2
     for moment, move in zip(moments, MOVES):
         number = round(moment.seconds * 10)
         assert number < move <= number + 2
         assert number_of(moment.frame) == number and number_of(moment.later) == number + 2
         assert np.array_equal(moment.now, tokens(number))
-        assert np.array_equal(moment.observed, tokens(number + 2)) and np.array_equal(moment.predicted, moment.observed)
+        assert np.array_equal(moment.observed, tokens(number + 2))
+        assert np.array_equal(moment.predicted, moment.observed)
 
 
 def test_the_horizon_is_the_one_asked_for(bag, bundle):
-    moment, *_ = find_moments(bag, (CAMERA, LATENTS, FUTURES), bundle.manifest, 0.1, count=2)
+    moment, *_ = find_moments(bag, Topics(), bundle.manifest, 0.1, count=2)
     assert moment.horizon == pytest.approx(0.1)
     assert number_of(moment.later) == number_of(moment.frame) + 1
 
 
 def test_the_readout_tells_the_path(bag, bundle):
-    moments = find_moments(bag, (CAMERA, LATENTS, FUTURES), bundle.manifest, 0.2, Readout(bundle), count=6)
+    moments = find_moments(bag, Topics(), bundle.manifest, 0.2, Readout(bundle), count=6)
     assert len(moments) == 6
     assert all(moment.path.shape == (2, 2) and moment.deviation.shape == (2,) for moment in moments)
     assert all((moment.deviation > 0).all() for moment in moments)

@@ -101,7 +101,7 @@ def test_the_end_of_a_child_that_is_done_is_no_crash(tmp_path):
 
 
 def test_interrupt_is_heard_though_the_parent_ignores_it(tmp_path):
-    """A shell's ``&`` has SIGINT ignored, and children inherit that; the demo restores it for itself and for them."""
+    """A shell's ``&`` has SIGINT ignored, and children inherit that; the demo restores it for all of them."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with ProcessGroup(tmp_path) as group:

@@ -122,7 +122,7 @@ def test_seconds_end_it_early(demo, long_video):
 def test_a_child_that_dies_is_named_with_its_last_lines(demo, long_video):
     run = demo('--video', long_video)
     run.until(lambda line: frames_in(line) > 0)
-    victim = next(child for child in descendants(run.process) if 'perception_node' in ' '.join(child.cmdline()))
+    victim = next(child for child in descendants(run.process) if NODES[1] in ' '.join(child.cmdline()))
     victim.kill()
     assert run.end(30) == 1, str(run)
     assert 'jepa: error: perception was ended by SIGKILL' in run.stderr
@@ -165,8 +165,9 @@ def test_the_other_modes_run_too(demo, video, tmp_path, mode):
 def test_on_a_terminal_the_table_is_live(bundle, video, tmp_path):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, '-m', 'jepa_ros.cli', 'demo', '--out', str(tmp_path / 'out'), '--bundle', str(bundle),
-         '--video', str(video)], stdout=follower, stderr=follower, env={**os.environ, 'TERM': 'xterm', 'COLUMNS': '120'})
+        [sys.executable, '-m', 'jepa_ros.cli', 'demo', '--out', str(tmp_path / 'out'),
+         '--bundle', str(bundle), '--video', str(video)],
+        stdout=follower, stderr=follower, env={**os.environ, 'TERM': 'xterm', 'COLUMNS': '120'})
     os.close(follower)
     shown = b''
     try:
