@@ -11,4 +11,8 @@ from jepa_ros.nodes.launching import PERCEPTION_ARGUMENTS, describe, node_action
 
 
 def generate_launch_description():
-    return describe(PERCEPTION_ARGUMENTS, lambda **values: [node_action(spec) for spec in perception_graph(**values)])
+    return describe(PERCEPTION_ARGUMENTS, start)
+
+
+def start(**values):
+    return [node_action(spec) for spec in perception_graph(**values)]

@@ -23,5 +23,6 @@ def start(**values):
 
 def end(event, context):
     if event.returncode and not context.is_shutdown:
-        raise RuntimeError(f'the recording could not be played: {event.process_name} ended with {event.returncode}')
+        raise RuntimeError(
+            f'the recording could not be played: {event.process_name} ended with {event.returncode}')
     return Shutdown(reason='the recording is at its end')

@@ -86,7 +86,7 @@ class Peer:
         """Return a publisher that has found its readers."""
         publisher = self.node.create_publisher(kind, topic, QoSProfile(depth=10))
         deadline = time.monotonic() + timeout
-        while publisher.get_subscription_count() < readers:  # rclpy has no event for this that all distributions know
+        while publisher.get_subscription_count() < readers:  # Humble's rclpy has no event for this
             assert time.monotonic() < deadline, f'nobody reads {topic}'
             time.sleep(0.01)
         return publisher

@@ -137,13 +137,14 @@ class Follower:
         # Horizons count from the newest frame, which is this old by now.
         point = path.at(self.futures.age(now_ns) + settings.horizon)
         if point.deviation > settings.max_deviation:
-            raise RefusedError(f'the followed point is uncertain: its standard deviation is {point.deviation:.3f} of '
-                               f'the image, {settings.max_deviation:g} allowed')
+            raise RefusedError('the followed point is uncertain: its standard deviation is '
+                               f'{point.deviation:.3f} of the image, {settings.max_deviation:g} allowed')
         if settings.max_surprise > 0:
             surprise = self.latents.check(now_ns, steady_ns)
             # NaN: perception had no forecast for exactly this instant, which says nothing against this one.
             if surprise > settings.max_surprise:
-                raise RefusedError(f'the scene surprises the model: {surprise:.2f}, {settings.max_surprise:g} allowed')
+                raise RefusedError(
+                    f'the scene surprises the model: {surprise:.2f}, {settings.max_surprise:g} allowed')
         return point
 
     def _gripper(self, point: PathPoint) -> tuple[float, ...]:

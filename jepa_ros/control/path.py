@@ -62,7 +62,8 @@ class PredictedPath:
             if not np.isfinite(value).all():
                 raise PredictionError(f'the {name} of a path must be finite')
         if count < 2 or not (np.diff(self.horizons) > 0).all():
-            raise PredictionError(f'a path needs at least two ascending horizons, got {self.horizons.tolist()} s')
+            raise PredictionError(
+                f'a path needs at least two ascending horizons, got {self.horizons.tolist()} s')
         asymmetry = np.abs(self.covariances - self.covariances.transpose(0, 2, 1)).max()
         smallest, largest = np.linalg.eigvalsh(self.covariances)[:, [0, -1]].T
         tolerance = 1e-5 * max(largest.max(), 1e-12)  # the readout computes in float32

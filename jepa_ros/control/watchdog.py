@@ -91,7 +91,8 @@ class Watchdog(Generic[Content]):
             raise RefusedError(self._reason)
         age, silence = self.age(now_ns), (steady_ns - self._received_ns) / 1e9
         if age > self.settings.max_age:
-            raise RefusedError(f'the newest {self.name} are {age:.2f} s old, {self.settings.max_age:g} s allowed')
+            raise RefusedError(
+                f'the newest {self.name} are {age:.2f} s old, {self.settings.max_age:g} s allowed')
         if silence > self.settings.max_silence:
             raise RefusedError(
                 f'no {self.name} have arrived for {silence:.2f} s, {self.settings.max_silence:g} s allowed')
@@ -105,7 +106,7 @@ class Watchdog(Generic[Content]):
 
     def _future(self, stamp_ns: int, now_ns: int) -> str:
         return (f'the stamp of the {self.name} is {(stamp_ns - now_ns) / 1e9:.2f} s in the future, '
-                f'{self.settings.max_future:g} s allowed (do all nodes use the same clock, see use_sim_time?)')
+                f'{self.settings.max_future:g} s allowed (do all nodes use one clock? see use_sim_time)')
 
     def _refuse(self, reason: str) -> None:
         self.clear(reason)

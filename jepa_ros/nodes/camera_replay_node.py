@@ -27,18 +27,18 @@ from jepa_ros.nodes.player import Player
 from jepa_ros.paths import find_recording
 
 PARAMETERS = (
-    ParameterSpec('path', '', 'Video or bag (rosbag2 directory or file, ROS 1 .bag), or the name of a recording that ships.',
+    ParameterSpec('path', '', 'Video, bag (rosbag2 directory or file, ROS 1 .bag) or name of a shipped recording.',
                   live=False),
     ParameterSpec('topic', '', 'Camera topic in the bag; empty: the only one there is.', live=False),
-    ParameterSpec('image_transport', 'recorded', 'Publish messages as recorded, or as raw or compressed (JPEG) images.',
+    ParameterSpec('image_transport', 'recorded', 'Publish messages as recorded, or raw or compressed images.',
                   choices=('recorded', 'raw', 'compressed'), live=False),
     ParameterSpec('rate', 1.0, 'Factor on the recorded rate.', '', 0.01, 100.0, live=False),
-    ParameterSpec('stamps', 'now', 'Header stamps: present ones, or those recorded; then /clock is published from them and '
-                  'the graph must run on use_sim_time.', choices=('now', 'recorded'), live=False),
+    ParameterSpec('stamps', 'now', 'Header stamps: present ones, or those recorded; then /clock is '
+                  'published from them and the graph must run on use_sim_time.', choices=('now', 'recorded'), live=False),
     ParameterSpec('loop', False, 'Begin again at the end; else the node ends with exit code 0.', live=False),
     ParameterSpec('frame_id', '', 'frame_id of the images; empty: as recorded.', live=False),
-    ParameterSpec('wait_for_subscribers', 1, 'Number of subscribers that the first frame waits for.', '', 0, 100,
-                  live=False),
+    ParameterSpec('wait_for_subscribers', 1, 'Number of subscribers that the first frame waits for.',
+                  '', 0, 100, live=False),
     ParameterSpec('wait_timeout', 10.0, 'How long it waits for them at most.', 's', 0.0, 3600.0, live=False),
 )
 
@@ -132,7 +132,8 @@ class CameraReplayNode(ManagedNode):
         if not self._subscribed.wait(self.parameters['wait_timeout']):
             self.get_logger().warning(
                 f"{self._image_publisher.get_subscription_count()} of {asked} subscribers to "
-                f"'{self._image_publisher.topic_name}' came within {self.parameters['wait_timeout']:g} s: starting all the same")
+                f"'{self._image_publisher.topic_name}' came within {self.parameters['wait_timeout']:g} s: "
+                'starting all the same')
         elif asked:
             closing.wait(SETTLE)
         return not closing.is_set()
@@ -152,8 +153,8 @@ class CameraReplayNode(ManagedNode):
             self._undecodable += 1
             self.get_logger().warning(f'a frame is left out: {error}', throttle_duration_sec=5.0)
             return None
-        return Image(header=header, encoding=frame.encoding, height=frame.height, width=frame.width, step=frame.step,
-                     is_bigendian=int(frame.is_bigendian), data=byte_array(frame.data))
+        return Image(header=header, encoding=frame.encoding, height=frame.height, width=frame.width,
+                     step=frame.step, is_bigendian=int(frame.is_bigendian), data=byte_array(frame.data))
 
     def _publish(self, message: Image | CompressedImage, recorded_ns: int) -> None:
         if not self._published and self._player.stamp_fault:
@@ -168,8 +169,8 @@ class CameraReplayNode(ManagedNode):
         self._published += 1
 
     def _stamp_warning(self) -> str:
-        return (f'the header stamps of {self._recording.name} {self._player.stamp_fault}: the times at which they were '
-                'recorded are used instead')
+        return (f'the header stamps of {self._recording.name} {self._player.stamp_fault}: the times at which '
+                'they were recorded are used instead')
 
     def _ended(self, fault: Exception | None) -> None:
         for warning in self._recording.warnings:

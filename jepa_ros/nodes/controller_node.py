@@ -37,32 +37,37 @@ from jepa_ros.nodes.parameters import ParameterError, ParameterSpec
 _SERVO, _WATCHDOG, _FOLLOWER = ServoSettings(), WatchdogSettings(), FollowerSettings()
 
 PARAMETERS = (
-    ParameterSpec('bundle', 'conveyor_stream', 'Engine bundle with the readout, the same as that of perception.',
+    ParameterSpec('bundle', 'conveyor_stream', 'Engine bundle with the readout, the same as perception has.',
                   live=False),
     ParameterSpec('readout', 'handle', 'Name of the readout to follow.', live=False),
     ParameterSpec('rate', 20.0, 'Commands per second.', 'Hz', 1.0, 500.0, live=False),
-    ParameterSpec('horizon', _FOLLOWER.horizon, 'How far ahead of now to aim: the delay from command to motion.', 's',
-                  0.0, 10.0),
-    ParameterSpec('target', list(_SERVO.target), 'Where in the image the followed point is to be: x, y of width and height.',
+    ParameterSpec('horizon', _FOLLOWER.horizon, 'How far ahead to aim: the delay from command to motion.',
+                  's', 0.0, 10.0),
+    ParameterSpec('target', list(_SERVO.target), 'Where the point is to be: x and y, 0..1 of the image.',
                   '', -1.0, 2.0),
-    ParameterSpec('view_extent', list(_SERVO.view_extent), "Width and height of what the camera sees at the object's "
-                                                           'distance.', 'm', 0.001, 1000.0),
-    ParameterSpec('gain', _SERVO.gain, 'Share of the remaining error that is closed per second.', '1/s', 0.0, 20.0),
-    ParameterSpec('feed_forward', _SERVO.feed_forward, "Share of the point's velocity that is added. A camera that moves with "
-                  'the command sees it move: keep feed_forward + gain * (horizon + age) below 1.', '', 0.0, 1.0),
+    ParameterSpec('view_extent', list(_SERVO.view_extent), "Width and height seen at the object's distance.",
+                  'm', 0.001, 1000.0),
+    ParameterSpec('gain', _SERVO.gain, 'Share of the remaining error that is closed per second.',
+                  '1/s', 0.0, 20.0),
+    ParameterSpec('feed_forward', _SERVO.feed_forward, "Share of the point's velocity that is added. A "
+                  'camera that moves with the command sees it move: keep feed_forward + gain * (horizon + age) < 1.',
+                  '', 0.0, 1.0),
     ParameterSpec('max_speed', _SERVO.max_speed, 'Limit of the commanded speed.', 'm/s', 0.0, 10.0),
-    ParameterSpec('max_acceleration', _SERVO.max_acceleration, "Limit of the command's change.", 'm/s^2', 0.0, 100.0),
+    ParameterSpec('max_acceleration', _SERVO.max_acceleration, "Limit of the command's change.",
+                  'm/s^2', 0.0, 100.0),
     ParameterSpec('max_age', _WATCHDOG.max_age, 'Oldest futures acted on, by their stamp.', 's', 0.01, 10.0),
-    ParameterSpec('max_silence', _WATCHDOG.max_silence, 'Longest time without a message, on a steady clock.', 's', 0.01, 10.0),
-    ParameterSpec('max_future', _WATCHDOG.max_future, 'How far a stamp may lie in the future.', 's', 0.0, 10.0),
-    ParameterSpec('max_deviation', _FOLLOWER.max_deviation, 'Largest standard deviation of the point acted on, of the image.',
-                  '', 0.0, 10.0),
-    ParameterSpec('max_surprise', _FOLLOWER.max_surprise, 'Largest mean surprise acted on (0 as foreseen, about 2 unrelated); '
-                  '0: not watched, the latents are not needed.', '', 0.0, 1000.0),
-    ParameterSpec('grasp_radius', _FOLLOWER.grasp_radius, 'The gripper closes nearer to the target than this; 0: never.', 'm',
-                  0.0, 10.0),
-    ParameterSpec('gripper_open', [], 'Command that opens the gripper, one number per joint; empty: no gripper.', '',
-                  -1000.0, 1000.0),
+    ParameterSpec('max_silence', _WATCHDOG.max_silence, 'Longest time without a message, on a steady clock.',
+                  's', 0.01, 10.0),
+    ParameterSpec('max_future', _WATCHDOG.max_future, 'How far a stamp may lie in the future.',
+                  's', 0.0, 10.0),
+    ParameterSpec('max_deviation', _FOLLOWER.max_deviation, 'Largest standard deviation of a point acted on.',
+                  'of the image', 0.0, 10.0),
+    ParameterSpec('max_surprise', _FOLLOWER.max_surprise, 'Largest mean surprise acted on (0 as foreseen, '
+                  'about 2 unrelated); 0: not watched, the latents are not needed.', '', 0.0, 1000.0),
+    ParameterSpec('grasp_radius', _FOLLOWER.grasp_radius, 'The gripper closes nearer to the target than '
+                  'this; 0: never.', 'm', 0.0, 10.0),
+    ParameterSpec('gripper_open', [], 'Command that opens the gripper, one number per joint; empty: none.',
+                  '', -1000.0, 1000.0),
     ParameterSpec('gripper_closed', [], 'Command that closes the gripper.', '', -1000.0, 1000.0),
 )
 
@@ -86,8 +91,8 @@ class ControllerNode(lifecycle.ManagedNode):
         bundle = Bundle.load(self.parameters['bundle'])
         self._readout = Readout.open(bundle)
         if self._readout.name != self.parameters['readout']:
-            raise EngineError(f"expected readout '{self.parameters['readout']}' in bundle '{bundle.manifest.name}', found "
-                              f"'{self._readout.name}'")
+            raise EngineError(f"expected readout '{self.parameters['readout']}' in bundle "
+                              f"'{bundle.manifest.name}', found '{self._readout.name}'")
         self._follower = Follower(self._settings(), 1 / self.parameters['rate'], bundle.model_id)
         self._twist_out = self.create_publisher(TwistStamped, '~/twist', NEWEST)
         self._gripper_out = self.create_publisher(Float64MultiArray, '~/gripper', NEWEST)
@@ -138,8 +143,8 @@ class ControllerNode(lifecycle.ManagedNode):
         if self._follower is None or command is None:
             return health
         age = self._follower.futures.age(self.now_ns())
-        health.values.update({'phase': command.phase.value, 'reason': command.reason, 'readout': self._readout.name,
-                              'futures_age': age})
+        health.values.update({'phase': command.phase.value, 'reason': command.reason,
+                              'readout': self._readout.name, 'futures_age': age})
         if command.target is not None:
             health.values['deviation'] = command.target.deviation
         if command.phase is Phase.STOPPED:
@@ -190,10 +195,11 @@ class ControllerNode(lifecycle.ManagedNode):
     def _offer(self, watchdog: Watchdog, read) -> None:
         try:
             content, source = read()
-            watchdog.offer(content, source.stamp_ns, source.model, self.now_ns(), self.steady.now().nanoseconds)
+            steady_ns = self.steady.now().nanoseconds
+            watchdog.offer(content, source.stamp_ns, source.model, self.now_ns(), steady_ns)
         except RefusedError:
             pass  # the watchdog remembers why
-        except Exception as error:  # malformed, or whatever the backend raises: nothing that arrives may end the loop
+        except Exception as error:  # malformed, or whatever the backend raises: it must not end the loop
             watchdog.clear(f'{watchdog.name} were refused: {error}')
 
     def _step(self) -> None:

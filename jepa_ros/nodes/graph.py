@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which nodes make up the graph, with which names, parameters and remappings: read by the launch files and ``jepa demo``."""
+"""The graph: nodes, names, parameters, remappings; read by the launch files and ``jepa demo``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NodeSpec:
         return ['--ros-args', '--log-level', f'{logger}:={self.log_level}']
 
     def command(self) -> list[str]:
-        """:return: the command line that starts it with this Python, for where there is no ``ros2 launch``."""
+        """:return: the command line that starts it with this Python, where there is no ``ros2 launch``."""
         command = [sys.executable, '-m', f'{PACKAGE}.nodes.{self.executable}', *self.ros_arguments]
         command += ['-r', f'__node:={self.name}']
         if self.namespace:
@@ -51,7 +51,7 @@ class NodeSpec:
         for path in self.parameter_files:
             command += ['--params-file', str(path)]
         for name, value in self.parameters.items():
-            # JSON is YAML: '7' stays a string and 7.0 a float. Its \u pairs for characters such as emoji are not.
+            # JSON is YAML: '7' stays a string and 7.0 a float. Its \u pairs for some characters are not.
             command += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']
         for old, new in self.remappings:
             command += ['-r', f'{old}:={new}']
@@ -59,8 +59,8 @@ class NodeSpec:
 
 
 def perception_graph(*, image_topic: str = '', image_transport: str = '', bundle: str = '', backend: str = '',
-                     namespace: str = '', use_sim_time: bool = False, log_level: str = 'info', params_file: str = '',
-                     controller: bool = True) -> list[NodeSpec]:
+                     namespace: str = '', use_sim_time: bool = False, log_level: str = 'info',
+                     params_file: str = '', controller: bool = True) -> list[NodeSpec]:
     """
     Perception of a camera, and its controller. What is empty is as the parameter files say.
 
@@ -79,7 +79,8 @@ def perception_graph(*, image_topic: str = '', image_transport: str = '', bundle
         return NodeSpec(f'{kind}_node', kind, namespace, {**given, 'use_sim_time': use_sim_time},
                         _parameter_files(kind, params_file), tuple(remappings), log_level)
 
-    nodes = [node('perception', image_topic=image_topic, image_transport=image_transport, bundle=bundle, backend=backend)]
+    nodes = [node('perception', image_topic=image_topic, image_transport=image_transport, bundle=bundle,
+                  backend=backend)]
     if controller:
         inputs = [(name, f'perception/{name}') for name in ('futures', 'latents')]
         nodes.append(node('controller', inputs, bundle=bundle))
@@ -89,12 +90,12 @@ def perception_graph(*, image_topic: str = '', image_transport: str = '', bundle
 def replay_graph(path: str, *, topic: str = '', rate: float = 1.0, stamps: str = 'now', loop: bool = False,
                  wait_for_subscribers: int = 1, **perception) -> list[NodeSpec]:
     """
-    A recording in the place of the camera, and what :func:`perception_graph` makes. The camera is the first node.
+    A recording in the place of the camera, which comes first, and what :func:`perception_graph` makes.
 
     :param path: video, bag, or name of a shipped recording.
     :param topic: camera topic in the bag; empty: the only one.
     :param rate: factor on the recorded rate.
-    :param stamps: ``now``, or ``recorded``: then the whole graph runs on the /clock that the camera publishes.
+    :param stamps: ``now``, or ``recorded``: then the others run on the /clock that the camera publishes.
     :param loop: begin again at the end.
     :param wait_for_subscribers: number of subscribers that the first frame waits for.
     :param perception: arguments of :func:`perception_graph`.

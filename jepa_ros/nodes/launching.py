@@ -17,14 +17,14 @@ FLAG = ['true', 'false']
 #: Name, default, what it does, choices: the arguments of jepa_ros.nodes.graph.perception_graph.
 PERCEPTION_ARGUMENTS = (
     ('image_topic', '', 'Topic of the camera; empty: as in config/perception.yaml (camera/image_raw).', None),
-    ('image_transport', '', 'Type of the topic; empty: as in config/perception.yaml (auto: as the ROS graph says).',
+    ('image_transport', '', 'Type of the topic; empty: as in config/perception.yaml (auto).',
      ['', 'auto', 'raw', 'compressed']),
-    ('bundle', '', 'Engine bundle, a directory or the name of one that ships; empty: as in config/perception.yaml.', None),
+    ('bundle', '', 'Engine bundle, a directory or a shipped name; empty: as in config/*.yaml.', None),
     ('backend', '', 'What runs the graphs; empty: as in config/perception.yaml (auto).', None),
     ('namespace', '', 'Namespace of all nodes.', None),
     ('use_sim_time', 'false', 'Take the time from /clock.', FLAG),
     ('log_level', 'info', 'Log level of the nodes.', ['debug', 'info', 'warn', 'error', 'fatal']),
-    ('params_file', '', "YAML file with parameters that are set over the package's own (config/*.yaml).", None),
+    ('params_file', '', "YAML file with parameters to set over the package's own (config/*.yaml).", None),
     ('controller', 'true', 'Start the controller too; it waits for its ~/enable service.', FLAG),
 )
 
@@ -33,19 +33,20 @@ REPLAY_ARGUMENTS = (
     ('path', None, 'Video or bag (rosbag2 or ROS 1), or the name of a recording that ships.', None),
     ('topic', '', 'Camera topic in the bag; empty: the only one there is.', None),
     ('rate', '1.0', 'Factor on the recorded rate.', None),
-    ('stamps', 'now', 'Header stamps: present ones, or those recorded; then the graph runs on /clock made from them.',
+    ('stamps', 'now', 'Header stamps: present ones, or those recorded, with a /clock for the graph.',
      ['now', 'recorded']),
     ('loop', 'false', 'Begin again at the end; else everything is shut down there.', FLAG),
     *PERCEPTION_ARGUMENTS,
 )
 
 
-def describe(arguments: Iterable[tuple], start: Callable[..., list[LaunchDescriptionEntity]]) -> LaunchDescription:
+def describe(arguments: Iterable[tuple],
+             start: Callable[..., list[LaunchDescriptionEntity]]) -> LaunchDescription:
     """
     Make a launch description.
 
     :param arguments: rows as above.
-    :param start: called with the arguments' values by name when they are known; returns what is to be started.
+    :param start: called with the arguments' values by name once they are known; returns what to start.
     """
     def begin(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         values = {name: context.launch_configurations[name] for name, *_ in arguments}
@@ -57,9 +58,9 @@ def describe(arguments: Iterable[tuple], start: Callable[..., list[LaunchDescrip
     declared = [DeclareLaunchArgument(name, default_value=default, description=help, choices=choices)
                 for name, default, help, choices in arguments]
     # Discovery is left as the user has it: a robot's nodes may be on several machines.
-    environment = transport.environment(localhost=False).items()
-    return LaunchDescription([*declared, *(SetEnvironmentVariable(name, value) for name, value in environment),
-                              OpaqueFunction(function=begin)])
+    environment = [SetEnvironmentVariable(name, value)
+                   for name, value in transport.environment(localhost=False).items()]
+    return LaunchDescription([*declared, *environment, OpaqueFunction(function=begin)])
 
 
 def node_action(spec: NodeSpec, **options) -> Node:
@@ -69,5 +70,5 @@ def node_action(spec: NodeSpec, **options) -> Node:
     :return: the action that starts it.
     """
     return Node(package=PACKAGE, executable=spec.executable, name=spec.name, namespace=spec.namespace,
-                parameters=[*map(str, spec.parameter_files), spec.parameters], remappings=list(spec.remappings),
-                arguments=spec.ros_arguments, output='screen', **options)
+                parameters=[*map(str, spec.parameter_files), spec.parameters],
+                remappings=list(spec.remappings), arguments=spec.ros_arguments, output='screen', **options)

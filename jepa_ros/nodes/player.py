@@ -39,7 +39,7 @@ class Timeline:
         self.step = 0.1  # what a single frame lasts
 
     def stamp(self, frame: RecordedFrame) -> int:
-        """:return: the frame's recorded stamp in ns: that of its header, or its log time where headers say nothing."""
+        """:return: the recorded stamp in ns: the header's, or the log time where headers say nothing."""
         return frame.log_ns if self.fault else frame.stamp_ns
 
     def advance(self, frame: RecordedFrame) -> float:
@@ -107,9 +107,9 @@ class Player(threading.Thread):
     :param loop: begin again at the end, for ever.
     """
 
-    def __init__(self, recording: Recording, prepare: Callable[[RecordedFrame], Any], publish: Callable[[Any, int], None],
-                 on_end: Callable[[Exception | None], None], *, before_start: Callable[[], bool] = lambda: True,
-                 rate: float = 1.0, loop: bool = False):
+    def __init__(self, recording: Recording, prepare: Callable[[RecordedFrame], Any],
+                 publish: Callable[[Any, int], None], on_end: Callable[[Exception | None], None], *,
+                 before_start: Callable[[], bool] = lambda: True, rate: float = 1.0, loop: bool = False):
         super().__init__(name='player', daemon=True)
         self._recording, self._prepare, self._publish, self._on_end = recording, prepare, publish, on_end
         self._before_start, self._loop = before_start, loop

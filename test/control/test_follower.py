@@ -19,8 +19,9 @@ class Bench:
 
     def __init__(self, **settings):
         self.now, self.steady = 50 * S, 3 * S
-        self.follower = Follower(replace(FollowerSettings(
-            servo=ServoSettings(max_acceleration=100.0), watchdog=WatchdogSettings(0.3, 0.3, 0.05)), **settings), 0.05, MODEL)
+        usual = FollowerSettings(servo=ServoSettings(max_acceleration=100.0),
+                                 watchdog=WatchdogSettings(0.3, 0.3, 0.05))
+        self.follower = Follower(replace(usual, **settings), 0.05, MODEL)
         self.follower.enabled = True
 
     def send(self, *, at=(0.9, 0.5), velocity=(0.0, 0.0), deviation=0.01, surprise=0.1, age=0.0, model=MODEL):

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jepa_ros.control.path import PredictionError, PredictedPath
+from jepa_ros.control.path import PredictedPath, PredictionError
 
 HORIZONS = np.array([0.1, 0.2, 0.4])
 
 
 def path(points=((0.0, 0.0), (0.1, 0.2), (0.5, 0.2)), covariances=None, horizons=HORIZONS):
-    covariances = np.stack([np.eye(2) * c for c in (0.01, 0.02, 0.04)]) if covariances is None else covariances
+    if covariances is None:
+        covariances = np.stack([np.eye(2) * c for c in (0.01, 0.02, 0.04)])
     return PredictedPath(1_000_000_000, horizons, np.array(points), covariances)
 
 

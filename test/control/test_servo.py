@@ -8,7 +8,6 @@ from jepa_ros.control.path import PathPoint
 from jepa_ros.control.servo import Servo, ServoSettings
 
 PERIOD = 0.05
-LOOSE = ServoSettings(max_speed=100.0, max_acceleration=1e4)
 finite = st.floats(-1e30, 1e30)
 
 
@@ -22,8 +21,8 @@ def test_an_object_right_of_and_below_the_target_moves_the_camera_right_and_down
 
 
 def test_error_and_velocity_are_weighted_and_scaled_to_metres():
-    settings = ServoSettings(target=(0.5, 0.25), gain=2.0, feed_forward=0.5, view_extent=(2.0, 1.0), max_speed=100,
-                             max_acceleration=1e4)
+    settings = ServoSettings(target=(0.5, 0.25), gain=2.0, feed_forward=0.5, view_extent=(2.0, 1.0),
+                             max_speed=100.0, max_acceleration=1e4)
     velocity = Servo(settings, PERIOD).step(point(0.6, 0.5, vx=1.0, vy=-0.4))
     np.testing.assert_allclose(velocity, [2.0 * (2.0 * 0.1 + 0.5 * 1.0), 1.0 * (2.0 * 0.25 - 0.5 * 0.4)])
 
@@ -46,7 +45,8 @@ def test_speed_and_slew_are_never_exceeded(points, max_speed, max_acceleration):
 
 
 def test_the_speed_limit_keeps_the_direction():
-    velocity = Servo(ServoSettings(max_acceleration=1e4, view_extent=(1.0, 1.0)), PERIOD).step(point(3.5, 4.5))
+    settings = ServoSettings(max_acceleration=1e4, view_extent=(1.0, 1.0))
+    velocity = Servo(settings, PERIOD).step(point(3.5, 4.5))
     np.testing.assert_allclose(velocity, np.array([0.6, 0.8]) * 0.2, rtol=1e-9)
 
 
@@ -60,7 +60,7 @@ def test_after_a_stop_it_starts_from_rest():
 
 @pytest.mark.parametrize('feed_forward', [0.0, 0.5])
 def test_a_carried_camera_centres_a_still_object_despite_delay(feed_forward):
-    """The camera sees itself move: predictions carry on its velocity of two frames ago, as a forecaster does."""
+    """The camera sees itself move: predictions carry on its velocity of two frames ago, as forecasts do."""
     settings = ServoSettings(feed_forward=feed_forward, view_extent=(1.0, 1.0))
     servo, lead, delay = Servo(settings, PERIOD), 0.3, 2
     position, velocities = np.array([0.9, 0.2]), [np.zeros(2)] * delay

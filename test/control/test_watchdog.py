@@ -114,7 +114,8 @@ def test_when_the_clock_jumps_back_it_stops_and_then_takes_what_comes(dog, clock
     assert dog.check(clocks.now, clocks.steady) == 'after'
 
 
-@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1), st.floats(-0.5, 0.5), st.booleans(), st.booleans())))
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1), st.floats(-0.5, 0.5), st.booleans(),
+                          st.booleans())))
 def test_whatever_happens_nothing_old_future_or_foreign_is_acted_on(events):
     dog, clocks, received = Watchdog('futures', LIMITS, MODEL), Clocks(), {}
     for step, (moved, waited, age, ours, sends) in enumerate(events):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The replay under launch_testing, started by test_launch_files.py: ``launch_test replay_check.py path:=... bundle:=...``.
+The replay under launch_testing: ``launch_test replay_check.py path:=... bundle:=... namespace:=robot``.
 """
 
 import unittest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch files under the real ``ros2 launch`` and launch_testing, wherever a ROS installation brings them."""
+"""The launch files under the real ``ros2 launch`` and launch_testing, where ROS is installed."""
 
 import os
 import re
@@ -40,10 +40,11 @@ if _missing():
 
 
 class Launched:
-    """A ``ros2 launch`` process; left running, it is interrupted as by Ctrl-C, and takes its nodes with it."""
+    """A ``ros2 launch`` process; if left running it is interrupted, and takes its nodes with it."""
 
     def __init__(self, file, **arguments):
-        command = ['ros2', 'launch', 'jepa_ros', file, *(f'{name}:={value}' for name, value in arguments.items())]
+        command = ['ros2', 'launch', 'jepa_ros', file]
+        command += [f'{name}:={value}' for name, value in arguments.items()]
         # Where a shell's `&` had made SIGINT ignored, launch could not be stopped without orphans.
         self.process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -101,8 +102,8 @@ def test_a_recording_that_cannot_be_played_ends_the_launch_with_its_reason(bundl
 def test_perception_is_stopped_with_ctrl_c(bundle, tmp_path):
     extra = tmp_path / 'mine.yaml'
     extra.write_text('/**/perception:\n  ros__parameters:\n    view_rate: 3.0\n')
-    with Peer() as peer, Launched('perception.launch.py', namespace='robot', image_topic='/eye', bundle=bundle,
-                                  params_file=extra, log_level='warn', controller='true') as launched:
+    arguments = {'namespace': 'robot', 'image_topic': '/eye', 'params_file': extra, 'log_level': 'warn'}
+    with Peer() as peer, Launched('perception.launch.py', bundle=bundle, **arguments) as launched:
         peer.publisher(PointCloud2, '/robot/perception/futures')  # until the controller listens
         code, output = launched.end(interrupt=True)
     assert code == 0 or code == 1  # the number of an interrupted launch differs between distributions
@@ -120,8 +121,8 @@ def test_the_controller_can_be_left_out(bundle):
 
 
 @pytest.mark.parametrize('file, arguments', [
-    ('perception.launch.py', 'image_topic image_transport bundle backend namespace use_sim_time log_level params_file '
-                             'controller'),
+    ('perception.launch.py',
+     'image_topic image_transport bundle backend namespace use_sim_time log_level params_file controller'),
     ('replay.launch.py', 'path topic rate stamps loop'),
 ])
 def test_show_args_teaches(file, arguments):
@@ -138,8 +139,9 @@ def test_a_value_that_is_not_a_choice_is_refused(bundle):
 
 
 def test_replay_under_launch_testing(video, bundle):
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(HERE.parent), os.environ.get('PYTHONPATH', '')])}
-    done = subprocess.run([sys.executable, '-m', 'launch_testing.launch_test', HERE / 'replay_check.py', f'path:={video}',
-                           f'bundle:={bundle}', 'namespace:=robot'], env=environment, text=True, timeout=120,
+    python_path = os.pathsep.join([str(HERE.parent), os.environ.get('PYTHONPATH', '')])
+    command = [sys.executable, '-m', 'launch_testing.launch_test', HERE / 'replay_check.py', f'path:={video}',
+               f'bundle:={bundle}', 'namespace:=robot']
+    done = subprocess.run(command, env={**os.environ, 'PYTHONPATH': python_path}, text=True, timeout=120,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout

@@ -39,9 +39,9 @@ def test_what_is_not_given_is_left_to_the_parameter_files():
 
 
 def test_what_is_given_reaches_the_nodes_it_concerns():
-    perception, controller = perception_graph(image_topic='/eye', image_transport='raw', bundle='b', backend='onnxruntime',
-                                              namespace='robot', use_sim_time=True, log_level='debug',
-                                              params_file='/my.yaml')
+    perception, controller = perception_graph(
+        image_topic='/eye', image_transport='raw', bundle='b', backend='onnxruntime', namespace='robot',
+        use_sim_time=True, log_level='debug', params_file='/my.yaml')
     assert perception.parameters == {'image_topic': '/eye', 'image_transport': 'raw', 'bundle': 'b',
                                      'backend': 'onnxruntime', 'use_sim_time': True}
     assert controller.parameters == {'bundle': 'b', 'use_sim_time': True}
@@ -68,8 +68,9 @@ def test_the_camera_publishes_where_perception_listens():
 
 def test_values_keep_their_types_on_the_command_line():
     """ROS itself reads them back: strings that look like something else, floats without a fraction, lists."""
-    values = {'a': '7', 'b': '', 'c': 'true', 'd': '~', 'e': '/my data/#1: "x" \\ \'y\'', 'f': 'ä€🎥', 'g': '1e3', 'h': 7.0,
-              'i': 1e-7, 'j': -1e20, 'k': 7, 'l': True, 'm': [0.1, 2.0], 'n': 'a:=b', 'o': '[1]'}
+    values = {'a': '7', 'b': '', 'c': 'true', 'd': '~', 'e': '/my data/#1: "x" \\ \'y\'', 'f': 'ä€🎥',
+              'g': '1e3', 'h': 7.0, 'i': 1e-7, 'j': -1e20, 'k': 7, 'l': True, 'm': [0.1, 2.0],
+              'n': 'a:=b', 'o': '[1]'}
     context = rclpy.Context()
     rclpy.init(args=NodeSpec('a_node', 'a', parameters=values).command(), context=context)
     node = rclpy.create_node('a', context=context, automatically_declare_parameters_from_overrides=True)
@@ -89,12 +90,12 @@ def test_the_command_runs_this_python():
 
 @pytest.mark.ros
 def test_the_commands_make_one_graph_in_a_namespace(tmp_path):
-    """Strings that look like numbers, several directories, a file over the file: all arrive as they were meant."""
+    """A namespace, remappings, a file over the file: real nodes that find each other."""
     path = recorded.write_video(tmp_path / '007.mp4', 40)
     extra = tmp_path / 'my parameters.yaml'
     extra.write_text('/**/perception:\n  ros__parameters:\n    view_rate: 3.0\n')
-    nodes = replay_graph(path, namespace='robot', bundle=str(make_bundle(tmp_path / 'tiny')), params_file=str(extra),
-                         loop=True)
+    bundle = make_bundle(tmp_path / 'tiny')
+    nodes = replay_graph(path, namespace='robot', bundle=str(bundle), params_file=str(extra), loop=True)
     children = [Child(*node.command()[1:]) for node in nodes]
     with Peer() as peer, children[0], children[1], children[2]:
         images = peer.listen(Image, '/robot/camera/image_raw')

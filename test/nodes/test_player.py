@@ -36,7 +36,7 @@ class FakeRecording:
 
 
 class Audience:
-    """Takes what a player hands out, with its steady time; ``enough`` is set when that many frames have come."""
+    """Takes what a player hands out, and its steady time; sets ``enough`` when that many frames have come."""
 
     def __init__(self, frames, prepare=lambda one: one, *, enough=1, **options):
         self.stamps, self.times, self.ended = [], [], threading.Event()
