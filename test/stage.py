@@ -35,7 +35,8 @@ class Stage:
         self.received: dict[str, list] = {}
         self._cameras = {}
         self._clients = {}
-        self.diagnostics = self.listen(DiagnosticArray, '/diagnostics')
+        self.diagnostics: list[DiagnosticArray] = []
+        self.tester.create_subscription(DiagnosticArray, '/diagnostics', self._reported, 10)
 
     def close(self):
         for topic in list(self._cameras):
@@ -87,6 +88,10 @@ class Stage:
         rclpy.try_shutdown(context=node.context)
 
     # What the node has said
+
+    def _reported(self, array):
+        if array.status[0].name == self.node.get_name():  # the topic is everybody's
+            self.diagnostics.append(array)
 
     def messages(self) -> list[str]:
         return [array.status[0].message for array in self.diagnostics]

@@ -16,6 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -134,9 +135,11 @@ class ManagedNode(LifecycleNode):
         return self._transition('release after an error', self.stop)
 
     def stop(self) -> None:
-        """Deactivate and clean up, from whatever state."""
+        """Deactivate and clean up, from whatever state; what deactivation publishes arrives before the publishers go."""
         try:
             self.deactivate()
+            for publisher in self.publishers:
+                publisher.wait_for_all_acked(Duration(seconds=0.2))
         finally:
             self.cleanup()
 

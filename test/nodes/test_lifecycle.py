@@ -43,6 +43,7 @@ def test_signal_stops_the_node_while_it_can_still_publish(tester, number):
     tester.create_subscription(String, '/managed/words', words.append, 10)
     with Child(MANAGED, 'talk') as child:
         child.wait_line('matched')
+        assert spin(tester, lambda: tester.count_publishers('/managed/words'))
         child.process.send_signal(number)
         assert spin(tester, lambda: words) and words[0].data == 'zeros'
         assert child.wait() == 0
