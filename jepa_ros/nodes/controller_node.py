@@ -50,7 +50,7 @@ PARAMETERS = (
     ParameterSpec('gain', _SERVO.gain, 'Share of the remaining error that is closed per second.',
                   '1/s', 0.0, 20.0),
     ParameterSpec('feed_forward', _SERVO.feed_forward, "Share of the point's velocity that is added. A "
-                  'camera that moves with the command sees it move: keep feed_forward + gain * (horizon + age) < 1.',
+                  'camera moved by the command sees it move: keep feed_forward + gain * (horizon + age) < 1.',
                   '', 0.0, 1.0),
     ParameterSpec('max_speed', _SERVO.max_speed, 'Limit of the commanded speed.', 'm/s', 0.0, 10.0),
     ParameterSpec('max_acceleration', _SERVO.max_acceleration, "Limit of the command's change.",
