@@ -24,10 +24,17 @@ class Canvas:
         """Return the picture, RGB uint8 [height, width, 3]."""
         return cv2.resize(self._large, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
+    def part(self, x: int, y: int, width: int, height: int) -> 'Canvas':
+        """Return a part of this canvas with coordinates of its own, that nothing is drawn out of."""
+        part = Canvas.__new__(Canvas)
+        part.width, part.height = width, height
+        part._large = self._large[y * SCALE:(y + height) * SCALE, x * SCALE:(x + width) * SCALE]
+        return part
+
     def text(self, text: str, x: float, y: float, size: float = 14, colour=(40, 40, 40), align: str = 'left',
              bold: bool = False) -> None:
         """Write a line of ASCII. :param y: its base line. :param align: 'left', 'centre' or 'right' of x."""
-        scale, weight = size * SCALE / 30, max(1, round(size * SCALE / (11 if bold else 18)))
+        scale, weight = size * SCALE / 30, max(1, round(size * SCALE / (11 if bold else 14)))
         width = cv2.getTextSize(text, _FONT, scale, weight)[0][0]
         left = x * SCALE - {'left': 0, 'centre': width / 2, 'right': width}[align]
         at = round(left), round(y * SCALE)

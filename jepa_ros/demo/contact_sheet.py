@@ -17,7 +17,7 @@ import numpy as np
 from jepa_ros.demo.canvas import Canvas
 from jepa_ros.latents import colour_basis, principal_components
 
-MARGIN, LABELS, GAP, TILE, CAPTION, PLOTS, HEAD = 26, 150, 8, 210, 20, 210, 64  # px
+MARGIN, LABELS, GAP, TILE, CAPTION, PLOTS, HEAD = 26, 172, 8, 210, 20, 210, 64  # px
 INK, GREY, RULE = (35, 38, 45), (120, 124, 132), (222, 225, 230)
 PREDICTED, OLD, MARK = (214, 84, 28), (150, 156, 166), (30, 110, 200)
 
@@ -110,22 +110,23 @@ def _columns(sheet, moments, grid, tall, y, readout) -> int:
             colours = (255 * principal_components(tokens, basis).reshape(*grid, 3)).astype(np.uint8)
             sheet.image(colours, x, top, TILE, tall, smooth=False)
         if moment.path is not None:
-            _path(sheet, moment, x, tops, tall)
+            _path(sheet.part(x, tops[0], TILE, tall), moment, whole=True)
+            _path(sheet.part(x, tops[1], TILE, tall), moment, whole=False)
         _share(sheet, moment, x, tops[3] + tall)
     return tops[-1] + tall
 
 
-def _path(sheet, moment, x, tops, tall) -> None:
-    """Draw the expected path over the first frame, and its end over the later one."""
-    points = np.clip(moment.path, 0, 1) * (TILE, tall)
-    sheet.line(points + (x, tops[0]), (255, 255, 255), 4)
-    sheet.line(points + (x, tops[0]), PREDICTED, 2)
-    for point in points[:-1]:
-        sheet.circle(point + (x, tops[0]), 2.5, PREDICTED)
-    radius = float(np.clip(moment.deviation[-1] * TILE, 4, TILE / 3))
-    for top in tops[:2]:
-        sheet.circle(points[-1] + (x, top), radius, (255, 255, 255), 3.5)
-        sheet.circle(points[-1] + (x, top), radius, PREDICTED, 2)
+def _path(tile: Canvas, moment: Moment, whole: bool) -> None:
+    """Draw over a frame where the path is expected to end, give or take, and the path there if it is ``whole``."""
+    points = moment.path * (tile.width, tile.height)
+    if whole:
+        tile.line(points, (255, 255, 255), 4)
+        tile.line(points, PREDICTED, 2)
+        for point in points[:-1]:
+            tile.circle(point, 2.5, PREDICTED)
+    radius = float(np.clip(moment.deviation[-1] * tile.width, 4, tile.width))
+    tile.circle(points[-1], radius, (255, 255, 255), 3.5)
+    tile.circle(points[-1], radius, PREDICTED, 2)
 
 
 def _share(sheet, moment, x, bottom) -> None:

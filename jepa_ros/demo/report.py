@@ -74,8 +74,8 @@ def without_futures(run: Run) -> tuple[int, str]:
     if found < needed:
         return 0, (f'No futures: they take {needed} slices of {manifest.slice_period:g} s in a row, and this '
                    f"recording ({len(stamps)} frame{'s' * (len(stamps) != 1)}) has {found}.")
-    return 1, (f'No futures although {found} slices came in a row and {needed} are enough: see what perception '
-               'says in logs/ and on /diagnostics.')
+    return 1, (f'No futures although {found} slices came in a row and {needed} are enough: see what '
+               'perception says in logs/ and on /diagnostics.')
 
 
 def summary(run: Run) -> dict:
