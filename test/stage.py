@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node under test with a tester beside it in one process: real rclpy, real DDS, one executor that the test turns."""
+"""A node under test with a tester beside it in one process: real DDS, one executor that the test turns."""
 
 import time
 
@@ -71,7 +71,7 @@ class Stage:
         return future.result()
 
     def publisher(self, kind=Image, topic='/camera/image_raw', wait=True):
-        """The publisher of a camera with its own DDS participant, as in another process; subscribed to on return."""
+        """The publisher of a camera with a DDS participant of its own; subscribed to on return."""
         if topic not in self._cameras:
             context = rclpy.Context()
             rclpy.init(context=context)
@@ -99,7 +99,8 @@ class Stage:
     def until_said(self, *parts, timeout: float = 20.0) -> str:
         """Wait for a report from now on whose message contains all parts; return the message."""
         self.diagnostics.clear()
-        return self.until(lambda: next((m for m in self.messages() if all(part in m for part in parts)), None), timeout)
+        return self.until(
+            lambda: next((m for m in self.messages() if all(part in m for part in parts)), None), timeout)
 
     def values(self) -> dict[str, str]:
         """The figures of the next report."""
@@ -151,5 +152,5 @@ def raw(index: int, stamp_ns: int, width: int = 160, height: int = 120) -> Image
 
 
 def compressed(index: int, stamp_ns: int, **size) -> CompressedImage:
-    return CompressedImage(header=Header(stamp=to_stamp(stamp_ns), frame_id='camera_optical_frame'), format='jpeg',
-                           data=encode_jpeg(picture(index, **size)))
+    header = Header(stamp=to_stamp(stamp_ns), frame_id='camera_optical_frame')
+    return CompressedImage(header=header, format='jpeg', data=encode_jpeg(picture(index, **size)))

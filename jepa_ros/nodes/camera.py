@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subscription to a camera topic: finds out its type, watches what arrives, and says what is wrong with it."""
+"""The subscription to a camera topic: finds its type, watches what arrives, says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ except ImportError:  # Humble
 TYPES = {'raw': Image, 'compressed': CompressedImage}
 TYPE_NAMES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
 
-#: Best effort, so that a slow reader never holds a camera up; what is too much is dropped later, where it is counted.
+#: Best effort, so that a slow reader never holds a camera up; what is too much is dropped later, where it is
+#: counted.
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 SETTLING = 1.0  # s without a publisher after which something is wrong
@@ -35,8 +36,8 @@ class Camera:
 
     :param node: the lifecycle node to subscribe with.
     :param topic: name of the topic; remapping applies.
-    :param image_transport: ``raw`` (sensor_msgs/Image), ``compressed`` (sensor_msgs/CompressedImage), or ``auto``: the ROS graph
-        is asked for the topic's type until there is a publisher.
+    :param image_transport: ``raw`` (sensor_msgs/Image), ``compressed`` (sensor_msgs/CompressedImage), or
+        ``auto``: the ROS graph is asked for the topic's type until there is a publisher.
     :param on_image: called with each message from the executor's thread.
     """
 
@@ -52,7 +53,8 @@ class Camera:
         self._heard = time.monotonic()
         self._arrivals, self._lost = 0, 0
         self._checked = (0, 0)
-        # The graph tells nobody of its changes in rclpy, so it is asked; on the steady clock, for simulated time may stand still.
+        # The graph tells nobody of its changes in rclpy, so it is asked; on the steady clock, for simulated
+        # time may stand still.
         self._search = None
         if image_transport == 'auto':
             self._search = node.create_timer(0.05, self._look, clock=node.steady)
@@ -77,18 +79,20 @@ class Camera:
         silence = time.monotonic() - self._heard
         if not types:
             if silence > SETTLING:
-                health.warn(f"no publisher on '{self.topic}' ({self._images_elsewhere()}): start the camera or set "
-                            'image_topic')
+                health.warn(f"no publisher on '{self.topic}' ({self._images_elsewhere()}): start the camera "
+                            'or set image_topic')
         elif not kinds:
             health.warn(f"expected sensor_msgs/msg/Image or CompressedImage on '{self.topic}', found "
                         f"{', '.join(sorted(types))}: set image_topic")
         elif self.transport not in kinds:
-            health.warn(f"'{self.topic}' has type {', '.join(sorted(types))} but image_transport is '{self._asked}': "
-                        "set it to 'auto'")
+            health.warn(f"'{self.topic}' has type {', '.join(sorted(types))} but image_transport is "
+                        f"'{self._asked}': set it to 'auto'")
         elif lost > LOSS:
-            health.warn(f"{lost:.0%} of the images on '{self.topic}' are lost on the way: {transport.profile_hint()}")
+            health.warn(f"{lost:.0%} of the images on '{self.topic}' are lost on the way: "
+                        f'{transport.profile_hint()}')
         elif silence > SILENCE:
-            health.warn(f"no image on '{self.topic}' for {silence:.0f} s although it has a publisher: check the camera")
+            health.warn(f"no image on '{self.topic}' for {silence:.0f} s although it has a publisher: "
+                        'check the camera')
 
     def _images_elsewhere(self) -> str:
         own = {publisher.topic_name for publisher in self._node.publishers}
@@ -133,8 +137,9 @@ class Camera:
 
     def _lost_share(self) -> float:
         """
-        :return: share of the images that were lost, 0..1: since the last check by the middleware's count, which is exact where almost
-            nothing arrives, and lately by the stamps, which also see what this process was too busy to fetch.
+        :return: share of the images that were lost, 0..1: since the last check by the middleware's count,
+            which is exact where almost nothing arrives, and lately by the stamps, which also see what this
+            process was too busy to fetch.
         """
         before, self._checked = self._checked, (self._arrivals, self._lost)
         arrived, lost = self._arrivals - before[0], self._lost - before[1]

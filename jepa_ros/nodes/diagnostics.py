@@ -114,7 +114,7 @@ class Durations:
         return float(np.percentile(newest, percent)) if newest else float('nan')
 
     def values(self, name: str) -> dict[str, float]:
-        """:return: p50, p90 and p99 in ms as ``<name>_p50_ms`` and so on; nothing before the first duration."""
+        """:return: p50, p90 and p99 as ``<name>_p50_ms`` and so on; nothing before the first duration."""
         if not self._newest:
             return {}
         return {f'{name}_p{percent}_ms': 1e3 * self.percentile(percent) for percent in (50, 90, 99)}

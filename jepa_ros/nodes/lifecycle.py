@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of every node: a lifecycle node that brings itself up, says what fails, and ends cleanly on a signal."""
+"""The base of every node: it brings itself up, says what fails, and ends cleanly on a signal."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from jepa_ros.nodes.diagnostics import ERROR, Health
 from jepa_ros.nodes.parameters import ParameterSpec, ParameterTable
 
 COMMON = (
-    ParameterSpec('autostart', True, 'Configure and activate by itself; false: a lifecycle manager does.', read_only=True),
-    ParameterSpec('diagnostics_period', 1.0, 'Time between two reports on /diagnostics.', 's', 0.1, 60.0, live=False),
+    ParameterSpec('autostart', True, 'Configure and activate by itself; false: a lifecycle manager does.',
+                  read_only=True),
+    ParameterSpec('diagnostics_period', 1.0, 'Time between two reports on /diagnostics.', 's', 0.1, 60.0,
+                  live=False),
 )
 
 
@@ -36,15 +38,17 @@ class ManagedNode(LifecycleNode):
     """
     A lifecycle node whose transitions are the methods configure, activate, deactivate and cleanup.
 
-    A subclass overrides those it needs. They raise to refuse: rclpy would swallow the exception, so it is caught here, logged
-    with its cause, reported on /diagnostics and returned as ERROR. Everything is then released and the node is
-    unconfigured again, from where configure can be tried anew. deactivate and cleanup must work from any state.
+    A subclass overrides those it needs. They raise to refuse: rclpy would swallow the exception, so it is
+    caught here, logged with its cause, reported on /diagnostics and returned as ERROR. Everything is then
+    released and the node is unconfigured again, from where configure can be tried anew. deactivate and
+    cleanup must work from any state.
 
     :param name: default name of the node.
     :param specs: its parameters; those of COMMON are added.
     """
 
-    #: True for a node that is of no use without its input: if it cannot bring itself up, it ends with exit code 2.
+    #: True for a node that is of no use without its input: if it cannot bring itself up, it ends with exit
+    #: code 2.
     must_start = False
 
     def __init__(self, name: str, specs: Iterable[ParameterSpec] = (), **kwargs):
@@ -78,14 +82,14 @@ class ManagedNode(LifecycleNode):
         """Refuse a change of parameters by raising a JepaError; ``new`` holds the changed values by name."""
 
     def health(self) -> Health:
-        """:return: figures and problems for /diagnostics; asked in every state, from the executor's thread."""
+        """:return: figures and problems for /diagnostics; asked in every state by the executor's thread."""
         return Health()
 
     # What it may use.
 
     @property
     def state(self) -> str:
-        """Name of the lifecycle state: unconfigured, inactive, active, finalized or one of the transitions."""
+        """Name of the lifecycle state: unconfigured, inactive, active, finalized or a transition."""
         return self._state_machine.current_state[1]
 
     def now_ns(self) -> int:
@@ -135,7 +139,7 @@ class ManagedNode(LifecycleNode):
         return self._transition('release after an error', self.stop)
 
     def stop(self) -> None:
-        """Deactivate and clean up, from whatever state; what deactivation publishes arrives before the publishers go."""
+        """Deactivate and clean up, from whatever state; what deactivation publishes still arrives."""
         try:
             self.deactivate()
             for publisher in self.publishers:
@@ -149,7 +153,7 @@ class ManagedNode(LifecycleNode):
         except JepaError as error:
             self.fault = f'could not {verb}: {error}'
         except Exception as error:  # a fault of ours or of a library: the type helps whoever looks for it
-            self.fault = f'could not {verb}: {type(error).__name__}: {error}'
+            self.fault = f'could not {verb}: {type(error).__name__}: {" ".join(str(error).split())}'
         else:
             return TransitionCallbackReturn.SUCCESS
         self.get_logger().error(self.fault)
@@ -157,8 +161,9 @@ class ManagedNode(LifecycleNode):
         return TransitionCallbackReturn.ERROR
 
     def _log_what_is_new(self, health: Health) -> None:
-        # A problem is logged when it comes up, not with every report: figures in its sentence do not make it another.
-        said = {re.sub(r'\d[\d.e+-]*', '#', sentence): (level, sentence) for level, sentence in health.problems}
+        # A problem is logged when it comes up, not with every report: figures in its sentence do not make it
+        # another.
+        said = {re.sub(r'\d[\d.e+-]*', '#', problem[1]): problem for problem in health.problems}
         for key in said.keys() - self._said:
             level, sentence = said[key]
             log = self.get_logger()
@@ -169,11 +174,12 @@ class ManagedNode(LifecycleNode):
         # On the steady clock: a report must also come when simulated time stands still.
         if self._reporter is not None:
             self.destroy_timer(self._reporter)
-        self._reporter = self.create_timer(self.parameters['diagnostics_period'], self.report, clock=self.steady)
+        period = self.parameters['diagnostics_period']
+        self._reporter = self.create_timer(period, self.report, clock=self.steady)
 
     def _guard_change_state(self) -> None:
-        # On Jazzy and before, a transition that the state does not allow raises out of the service callback and would
-        # end the process; from Kilted on it is answered with success = false, as here.
+        # On Jazzy and before, a transition that the state does not allow raises out of the service callback
+        # and would end the process; from Kilted on it is answered with success = false, as here.
         for service in self.services:
             if service.srv_type is ChangeState:
                 change = service.callback
@@ -237,8 +243,8 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
 @contextmanager
 def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """
-    Call ``stop`` once SIGINT or SIGTERM comes, also while the main thread waits inside of rcl, where no Python handler can run:
-    the C handler writes the signal's number to a socket that a thread reads.
+    Call ``stop`` once SIGINT or SIGTERM comes, also while the main thread waits inside of rcl, where no
+    Python handler can run: the C handler writes the signal's number to a socket that a thread reads.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)

@@ -59,7 +59,8 @@ def image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
 def byte_array(data) -> array.array:
     """
     :param data: anything with the buffer interface, contiguous.
-    :return: a copy as the one type that a message's ``uint8[]`` takes fast; bytes cost tens of times more, an ndarray thousands.
+    :return: a copy as the one type that a message's ``uint8[]`` takes fast; bytes cost tens of times more, an
+        ndarray thousands.
     """
     filled = array.array('B')
     filled.frombytes(memoryview(data).cast('B'))
@@ -68,11 +69,13 @@ def byte_array(data) -> array.array:
 
 class ImageReader:
     """
-    Camera messages to images of the model's size, through the cv_bridge of a ROS 2 installation where there is one.
+    Camera messages to images of the model's size, through the cv_bridge of a ROS 2 installation where there
+    is one.
 
-    cv_bridge is asked for raw images whose rows are not padded. Padded rows it may get wrong, of a JPEG that is cut short it
-    makes a grey one, and what it cannot read it says with a KeyError, a cv2.error or None: all of that is done, or refused
-    in one sentence, by ``jepa_ros.images``, which agrees with it bit for bit elsewhere.
+    cv_bridge is asked for raw images whose rows are not padded. Padded rows it may get wrong, of a JPEG that
+    is cut short it makes a grey one, and what it cannot read it says with a KeyError, a cv2.error or None:
+    all of that is done, or refused in one sentence, by ``jepa_ros.images``, which agrees with it bit for bit
+    elsewhere.
 
     :param bridge: a ROS 2 CvBridge, or None to do without.
     """
@@ -80,7 +83,8 @@ class ImageReader:
     def __init__(self, bridge=None):
         self._bridge = bridge
 
-    def __call__(self, message: Image | CompressedImage, size: tuple[int, int]) -> tuple[np.ndarray, Geometry]:
+    def __call__(self, message: Image | CompressedImage,
+                 size: tuple[int, int]) -> tuple[np.ndarray, Geometry]:
         """
         :param message: as the camera sent it.
         :param size: (height, width) of the result in px.
@@ -92,8 +96,8 @@ class ImageReader:
         image = None if self._bridge is None else self._ask_bridge(message)
         if image is not None:
             return fit(image, size)
-        return fit_raw(message.encoding, message.height, message.width, message.step, bool(message.is_bigendian),
-                       message.data, size)
+        return fit_raw(message.encoding, message.height, message.width, message.step,
+                       bool(message.is_bigendian), message.data, size)
 
     def _ask_bridge(self, message: Image) -> np.ndarray | None:
         try:
@@ -103,14 +107,16 @@ class ImageReader:
             image = self._bridge.imgmsg_to_cv2(message, 'rgb8')
         except Exception:  # KeyError, cv2.error, TypeError, CvBridgeError: there is no telling
             return None
-        whole = image is not None and image.shape == (message.height, message.width, 3) and image.dtype == np.uint8
-        return image if whole else None
+        if image is None or image.shape != (message.height, message.width, 3) or image.dtype != np.uint8:
+            return None
+        return image
 
 
 def find_cv_bridge():
     """
-    :return: a CvBridge if the environment has that of ROS 2, else None. PyPI's ``cv_bridge`` is ROS 1's, silently wrong on
-        some encodings and told by its lack of ``cv2_to_imgmsg``; one built for another NumPy fails on import.
+    :return: a CvBridge if the environment has that of ROS 2, else None. PyPI's ``cv_bridge`` is ROS 1's,
+        silently wrong on some encodings and told by its lack of ``cv2_to_imgmsg``; one built for another
+        NumPy fails on import.
     """
     try:
         bridge = importlib.import_module('cv_bridge').CvBridge
@@ -120,7 +126,8 @@ def find_cv_bridge():
 
 
 def _cloud_message(cloud: clouds.CloudBytes, stamp_ns: int, frame_id: str) -> PointCloud2:
-    fields = [PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in cloud.fields]
+    fields = [PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count)
+              for f in cloud.fields]
     return PointCloud2(header=Header(stamp=to_stamp(stamp_ns), frame_id=frame_id), height=cloud.height,
                        width=cloud.width, fields=fields, is_bigendian=False, point_step=cloud.point_step,
                        row_step=cloud.row_step, data=cloud.data, is_dense=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of a node's parameters: type, default, unit and range of each, written down once and checked always."""
+"""The table of a node's parameters: type, default, unit and range, written down once and checked always."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ class ParameterSpec:
     One row of a node's parameter table.
 
     :param name: name of the parameter.
-    :param default: its default; its type (bool, int, float, str or list, which means float[]) is the parameter's type.
+    :param default: its default; its type (bool, int, float, str or list, which means float[]) is the
+        parameter's type.
     :param help: what it does, in one sentence.
     :param unit: unit of the value, for example ``s`` or ``Hz``.
-    :param minimum: smallest value allowed (of every element of a list); numbers and lists must give both limits.
+    :param minimum: smallest value allowed (of every element of a list); numbers and lists must give both
+        limits.
     :param maximum: largest value allowed, so that NaN and infinity never are.
     :param choices: the strings allowed; empty: any.
     :param read_only: True if it can be set at start-up only.
@@ -58,8 +60,8 @@ class ParameterSpec:
             description=self.help + (f' [{self.unit}]' if self.unit else ''),
             additional_constraints='; '.join(constraints), read_only=self.read_only)
         descriptor.type = _TYPES[type(self.default)].value
-        # An empty list has no element type in ROS (YAML's [] arrives as bytes or bools), so a statically typed
-        # float[] could never be set back to empty.
+        # An empty list has no element type in ROS (YAML's [] arrives as bytes or bools), so a statically
+        # typed float[] could never be set back to empty.
         descriptor.dynamic_typing = isinstance(self.default, list)
         if isinstance(self.default, float):
             descriptor.floating_point_range = [
@@ -74,7 +76,8 @@ class ParameterSpec:
         Check a value.
 
         :param value: the value as ROS hands it out.
-        :return: the value as the node uses it: an int given for a float becomes one, a list a tuple of floats.
+        :return: the value as the node uses it: an int given for a float becomes one, a list a tuple of
+            floats.
         :raises ParameterError: it is not allowed; the message says what is and what was found.
         """
         if isinstance(self.default, list):
@@ -114,8 +117,8 @@ class ParameterTable:
 
     :param node: the rclpy node that they are declared on.
     :param specs: the rows.
-    :param check: called on a change with the new values by name, before they are accepted; raises a JepaError to refuse
-        them. It is how a node checks values against each other or against what it has loaded.
+    :param check: called on a change with the new values by name, before they are accepted; raises a JepaError
+        to refuse them. It is how a node checks values against each other or against what it has loaded.
     :raises ParameterError: a value given at start-up is not allowed.
     """
 
@@ -124,7 +127,8 @@ class ParameterTable:
         self._check = check
         self._values = {}
         for spec in self._specs.values():
-            # Declared without type and range at first, so that the message is ours and `rate: 1` will do for a float.
+            # Declared without type and range at first, so that the message is ours and `rate: 1` will do for
+            # a float.
             given = node.declare_parameter(spec.name, spec.default, ParameterDescriptor(dynamic_typing=True))
             value = self._values[spec.name] = spec.check(given.value)
             if isinstance(value, float):

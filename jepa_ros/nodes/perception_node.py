@@ -35,15 +35,21 @@ from jepa_ros.nodes.view import View
 
 PARAMETERS = (
     ParameterSpec('image_topic', 'camera/image_raw', 'Topic of the camera.', live=False),
-    ParameterSpec('image_transport', 'auto', 'Type of the topic: sensor_msgs/Image (raw) or CompressedImage (compressed); '
-                  'auto asks the ROS graph.', choices=('auto', 'raw', 'compressed'), live=False),
-    ParameterSpec('bundle', 'conveyor_stream', 'Engine bundle: a directory, or the name of one that ships.', live=False),
-    ParameterSpec('backend', 'auto', 'What runs the graphs; auto picks the best that is installed.', live=False),
+    ParameterSpec('image_transport', 'auto', 'Type of the topic: sensor_msgs/Image (raw) or CompressedImage '
+                  '(compressed); auto asks the ROS graph.',
+                  choices=('auto', 'raw', 'compressed'), live=False),
+    ParameterSpec('bundle', 'conveyor_stream', 'Engine bundle: a directory, or the name of one that ships.',
+                  live=False),
+    ParameterSpec('backend', 'auto', 'What runs the graphs; auto picks the best that is installed.',
+                  live=False),
     ParameterSpec('threads', 0, 'CPU threads of the backend; 0: all cores.', '', 0, 256, live=False),
-    ParameterSpec('horizons', [], 'Times after the newest frame to predict for; empty: those of the bundle.', 's', 0.0, 60.0),
-    ParameterSpec('publish', 'dense', 'Tokens published: all (dense), means of blocks (grid) or one mean (pooled).',
+    ParameterSpec('horizons', [], 'Times after the newest frame to predict for; empty: those of the bundle.',
+                  's', 0.0, 60.0),
+    ParameterSpec('publish', 'dense',
+                  'Tokens published: all (dense), means of blocks (grid) or one mean (pooled).',
                   choices=('pooled', 'grid', 'dense')),
-    ParameterSpec('surprise', True, 'Compare every slice with its forecast; costs one run of the forecaster.', live=False),
+    ParameterSpec('surprise', True, 'Compare every slice with its forecast; costs one run of the forecaster.',
+                  live=False),
     ParameterSpec('max_future', 0.5, 'How far a stamp may lie in the future.', 's', 0.0, 3600.0, live=False),
     ParameterSpec('view_rate', 5.0, 'Pictures per second on ~/view while someone listens.', 'Hz', 0.1, 60.0),
 )
@@ -59,8 +65,8 @@ class PerceptionNode(lifecycle.ManagedNode):
     """
     Subscribes to a camera and publishes ~/latents, ~/futures, ~/model, ~/view and /diagnostics.
 
-    Two threads: the executor's offers each frame to the window and decodes those that are wanted; one worker takes the newest
-    complete set, encodes it, and publishes. Nothing waits in a queue between them.
+    Two threads: the executor's offers each frame to the window and decodes those that are wanted; one worker
+    takes the newest complete set, encodes it, and publishes. Nothing waits in a queue between them.
     """
 
     def __init__(self, **kwargs):
@@ -75,16 +81,19 @@ class PerceptionNode(lifecycle.ManagedNode):
 
     def configure(self) -> None:
         bundle = Bundle.load(self.parameters['bundle'])
-        self._session = open_session(bundle, backend=self.parameters['backend'], threads=self.parameters['threads'],
-                                     surprise=self.parameters['surprise'])
+        self._session = open_session(bundle, surprise=self.parameters['surprise'],
+                                     backend=self.parameters['backend'], threads=self.parameters['threads'])
         self._manifest = bundle.manifest
         self.check_parameters({'horizons': self.parameters['horizons']})
         self._latents_out = self._make_output(PointCloud2, '~/latents')
-        self._futures_out = self._make_output(PointCloud2, '~/futures') if bundle.manifest.forecaster else None
+        self._futures_out = None
+        if bundle.manifest.forecaster:
+            self._futures_out = self._make_output(PointCloud2, '~/futures')
         self._view_out = self._make_output(Image, '~/view')
         self._make_output(String, '~/model', LATCHED_QOS).publish(
             String(data=json.dumps({**bundle.manifest.to_dict(), 'model': bundle.model_id})))
-        self.get_logger().info(f"bundle '{bundle.manifest.name}' ({bundle.manifest.mode}) on {self._session.description}")
+        self.get_logger().info(
+            f"bundle '{bundle.manifest.name}' ({bundle.manifest.mode}) on {self._session.description}")
 
     def activate(self) -> None:
         self._read = ImageReader(find_cv_bridge())
@@ -100,7 +109,8 @@ class PerceptionNode(lifecycle.ManagedNode):
         self._window = ClipWindow(self._session.request, max_future=self.parameters['max_future'])
         self._worker = threading.Thread(target=self._work, name='encoder', daemon=True)
         self._worker.start()
-        self._camera = Camera(self, self.parameters['image_topic'], self.parameters['image_transport'], self._on_image)
+        self._camera = Camera(self, self.parameters['image_topic'], self.parameters['image_transport'],
+                              self._on_image)
 
     def deactivate(self) -> None:
         if self._camera is not None:
@@ -208,7 +218,7 @@ class PerceptionNode(lifecycle.ManagedNode):
         if futures is not None and (futures.tokens.shape[-1] != latents.tokens.shape[-1]
                                     or self._manifest.future_space != 'latents'):
             futures = None  # of another space: no colours in common
-        message = next(m for m in (*self._recent, None) if m is None or to_ns(m.header.stamp) == latents.stamp_ns)
+        message = next((m for m in tuple(self._recent) if to_ns(m.header.stamp) == latents.stamp_ns), None)
         if message is None:
             return
         if isinstance(message, CompressedImage):
@@ -245,17 +255,21 @@ class PerceptionNode(lifecycle.ManagedNode):
         """Turn what has happened since the last report into sentences that say what to do."""
         simulated = self.get_clock().ros_time_is_active
         if simulated and self.now_ns() == 0:
-            health.warn('use_sim_time is true but nothing publishes /clock: start the player or set use_sim_time to false')
+            health.warn('use_sim_time is true but nothing publishes /clock: start the player or set '
+                        'use_sim_time to false')
         elif news['future']:
-            health.warn(f"{news['future']} images were dropped because their stamps lie up to {self._ahead:.3g} s in the future "
-                        f"(max_future is {self.parameters['max_future']:g} s): "
+            health.warn(f"{news['future']} images were dropped because their stamps lie up to "
+                        f'{self._ahead:.3g} s in the future (max_future is '
+                        f"{self.parameters['max_future']:g} s): "
                         + ('publish /clock before the images' if simulated else
-                           'synchronise the clocks, or set use_sim_time to true for a recording with its own stamps'))
+                           'synchronise the clocks, or set use_sim_time to true for a recording with its own '
+                           'stamps'))
         elif self._behind > STALE:
-            health.warn(f'the stamps of the images are {self._behind:.3g} s old: synchronise the clocks, or set use_sim_time to true '
-                        'and publish /clock for a recording with its own stamps')
+            health.warn(f'the stamps of the images are {self._behind:.3g} s old: synchronise the clocks, or '
+                        'set use_sim_time to true and publish /clock for a recording with its own stamps')
         if news['zero']:
-            health.warn(f"{news['zero']} images were dropped because their header has no stamp: make the camera's driver set it")
+            health.warn(f"{news['zero']} images were dropped because their header has no stamp: make the "
+                        "camera's driver set it")
         if news['jump']:
             health.warn('the clock of the images jumped back: the history was cleared')
         if self._image_fault is not None:
@@ -264,13 +278,13 @@ class PerceptionNode(lifecycle.ManagedNode):
             health.error(f'the encoder failed: {self._step_fault}')
         period, wanted = self._camera.loss.period(), self._manifest.frame_period
         if period is not None and period > 1.25 * wanted:
-            health.warn(f'the camera sends an image every {period:.3g} s but the bundle asks for one every {wanted:.3g} s: '
-                        'raise its frame rate or use a bundle with a longer frame period')
+            health.warn(f'the camera sends an image every {period:.3g} s but the bundle asks for one every '
+                        f'{wanted:.3g} s: raise its frame rate or use a bundle with a longer frame period')
         if news['overrun']:
             health.warn(f"{news['overrun']} images were skipped because a step of the encoder takes "
                         f'{1e3 * self._meters.encode.percentile(50):.0f} ms and there are '
-                        f'{1e3 * self._manifest.slice_period:.0f} ms for it: use a smaller bundle, another backend, more '
-                        'threads, or publish less')
+                        f'{1e3 * self._manifest.slice_period:.0f} ms for it: use a smaller bundle, another '
+                        'backend, more threads, or publish less')
 
 
 class _Meters:
@@ -284,8 +298,8 @@ class _Meters:
 
     def values(self) -> dict[str, float]:
         """:return: the figures by name."""
-        values = {'steps_hz': self.steps.hz(), 'latents_out_hz': self.latents.hz(), 'futures_out_hz': self.futures.hz(),
-                  'surprise': self.surprise}
+        values = {'steps_hz': self.steps.hz(), 'latents_out_hz': self.latents.hz(),
+                  'futures_out_hz': self.futures.hz(), 'surprise': self.surprise}
         for name in ('latents_age', 'futures_age', 'decode', 'encode', 'forecast', 'publish', 'view'):
             values.update(getattr(self, name).values(name))
         return values

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it takes for whole images to arrive: allocator, Fast DDS profile, and seeing frames that are lost on the way."""
+"""What it takes for images to arrive whole: allocator, Fast DDS profile, seeing what is lost on the way."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def prepare_process() -> None:
     """
     Keep the memory of received images with the process; call it before ``rclpy.init``.
 
-    By default glibc maps large allocations anew and gives them back soon, so that each image pays a page fault per 4 KiB.
-    Keeping blocks of up to 32 MB (the most that every glibc takes) on the heap makes receiving 640x480 rgb8 about three times cheaper. Where the C library is
-    not glibc there is nothing to do.
+    By default glibc maps large allocations anew and gives them back soon, so that each image pays a page
+    fault per 4 KiB. Keeping blocks of up to 32 MB (the most that every glibc takes) on the heap makes
+    receiving 640x480 rgb8 about three times cheaper. Where the C library is not glibc there is nothing to do.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
@@ -35,8 +35,9 @@ def environment(*, localhost: bool = True) -> dict[str, str]:
     """
     Variables to set for child processes so that images arrive whole; what the user has set is left alone.
 
-    :param localhost: True to look for peers on this machine alone, for a graph that needs no other one: discovery is then quick
-        and sends nothing out of the network card. A robot whose parts are on several machines must say False.
+    :param localhost: True to look for peers on this machine alone, for a graph that needs no other one:
+        discovery is then quick and sends nothing out of the network card. A robot whose parts are on several
+        machines must say False.
     :return: names and values of those that are not set yet.
     """
     wanted = {}
@@ -60,7 +61,7 @@ def profile_variable() -> str:
 
 
 def profile_hint() -> str:
-    """:return: what to set so that large images stop getting lost, or what is set already, as part of a sentence."""
+    """:return: what to set so that large images stop getting lost, as part of a sentence."""
     for name in PROFILE_VARIABLES:
         if name in os.environ:
             return f"{name} is {os.environ[name]} here: set it to the same for the camera's process"
@@ -71,9 +72,10 @@ class FrameLoss:
     """
     Frames lost on the way, from the stamps of those that arrive.
 
-    A camera's stamps are a period apart; where less arrive than fit between the first and the last, the others got lost. The
-    period is the median of the shortest distances, which needs one frame in ten to have its neighbour: fewer arrive at all only
-    where a longer silence tells the same. A pause of more than a second is a pause of the camera, not a loss.
+    A camera's stamps are a period apart; where less arrive than fit between the first and the last, the
+    others got lost. The period is the median of the shortest distances, which needs one frame in ten to have
+    its neighbour: fewer arrive at all only where a longer silence tells the same. A pause of more than a
+    second is a pause of the camera, not a loss.
 
     :param window: number of distances that are judged.
     """

@@ -15,8 +15,9 @@ _SLICES_OF_BASIS = 64  # colours settle once so many slices have been seen
 
 class View:
     """
-    Draws panels side by side over the camera's image: the latents' principal components as colours, the surprise of every token
-    as heat, and the components expected at the farthest horizon in the colours of the first panel.
+    Draws panels side by side over the camera's image: the latents' principal components as colours, the
+    surprise of every token as heat, and the components expected at the farthest horizon in the colours of the
+    first panel.
 
     :param grid: (rows, columns) of the tokens.
     :param panel_width: width of a panel in px.
@@ -29,7 +30,8 @@ class View:
         self._basis: ColourBasis | None = None
         self._hot = 0.0
 
-    def draw(self, image: np.ndarray, geometry: Geometry, latents: Latents, futures: Futures | None) -> np.ndarray:
+    def draw(self, image: np.ndarray, geometry: Geometry, latents: Latents,
+             futures: Futures | None) -> np.ndarray:
         """
         :param image: the newest frame as received, RGB uint8 [H, W, 3].
         :param geometry: which part of it the model saw.
@@ -39,11 +41,13 @@ class View:
         """
         self._learn_colours(latents.tokens)
         scale = self._width / image.shape[1]
-        image = cv2.resize(image, (self._width, max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA)
+        height = max(1, round(image.shape[0] * scale))
+        image = cv2.resize(image, (self._width, height), interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         box = (_extent(geometry.y, geometry.crop_height, scale, image.shape[0]),
                _extent(geometry.x, geometry.crop_width, scale, image.shape[1]))
-        panels = [_caption(self._components(grey, box, latents.tokens), 'latents'), self._surprise(image, box, latents)]
+        panels = [_caption(self._components(grey, box, latents.tokens), 'latents'),
+                  self._surprise(image, box, latents)]
         if futures is not None:
             expected = self._components(grey, box, futures.tokens[-1])
             panels.append(_caption(expected, f'expected in {futures.horizons[-1]:.2f} s'))
@@ -81,7 +85,8 @@ class View:
     @staticmethod
     def _spread(values: np.ndarray, shape) -> np.ndarray:
         """:return: a grid of values in 0..1 smoothly enlarged to an image's shape."""
-        return np.clip(cv2.resize(values.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), 0, 1)
+        size = (shape[1], shape[0])
+        return np.clip(cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def _extent(begin: int, length: int, scale: float, limit: int) -> slice:

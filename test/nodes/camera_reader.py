@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Receives with what perception_node receives with, for tests: prints `got INDEX` for each image, `loss SHARE` at the end."""
+"""perception_node's subscription alone: prints `got INDEX BYTES` per image, `loss SHARE` at the end."""
 
 import sys
 
@@ -12,7 +12,10 @@ class Reader(ManagedNode):
         super().__init__('reader')
 
     def activate(self):
-        self.camera = Camera(self, 'camera/image_raw', 'auto', lambda m: print('got', m.header.frame_id, len(m.data)))
+        self.camera = Camera(self, 'camera/image_raw', 'auto', self.got)
+
+    def got(self, message):
+        print('got', message.header.frame_id, len(message.data))
 
     def deactivate(self):
         if self.state == 'active':

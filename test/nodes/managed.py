@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small managed node, for tests: `managed.py BEHAVIOUR` says what it does, and publishes its last word when deactivated."""
+"""A small managed node: `managed.py BEHAVIOUR` says what it does, and has a last word when deactivated."""
 
 import sys
 import threading

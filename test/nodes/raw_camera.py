@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A camera with plain rclpy, for tests: `raw_camera.py WIDTH HEIGHT COUNT` publishes 30 raw images per second, best effort.
+A camera with plain rclpy, for tests: `raw_camera.py WIDTH HEIGHT COUNT` publishes 30 raw images per second,
+best effort.
 
 It says `matched` when a reader is there, `sent` at the end, and leaves when its standard input closes.
 """

@@ -52,7 +52,8 @@ def test_signal_stops_the_node_while_it_can_still_publish(tester, number):
 
 def test_signal_ignored_by_the_shell_stops_it_all_the_same():
     """A shell starts `command &` with SIGINT ignored."""
-    code = 'import signal, os, sys; signal.signal(2, signal.SIG_IGN); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+    code = ('import signal, os, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); '
+            'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])')
     with Child('-c', code, '-u', MANAGED, 'work') as child:
         child.wait_line('activated')
         assert child.stop(signal.SIGINT) == 0
@@ -82,7 +83,8 @@ def test_autostart_can_be_left_to_a_manager(tester):
         client = tester.create_client(ChangeState, '/managed/change_state')
         assert client.wait_for_service(10)
         assert child.lines == []
-        future = client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+        configure = Transition(id=Transition.TRANSITION_CONFIGURE)
+        future = client.call_async(ChangeState.Request(transition=configure))
         assert spin(tester, future.done) and future.result().success
         child.wait_line('configured')
         assert child.stop() == 0

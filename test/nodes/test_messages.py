@@ -32,7 +32,8 @@ def test_stamps_there_and_back(seconds, nanoseconds):
        st.integers(0, 2**32 - 1))
 def test_latents_there_and_back(tokens, stamp, model):
     positions = np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2)
-    latents = Latents(stamp, tokens, positions, np.zeros(3, np.float32), np.array([0, np.nan, 1], np.float32), model)
+    surprise = np.array([0, np.nan, 1], np.float32)
+    latents = Latents(stamp, tokens, positions, np.zeros(3, np.float32), surprise, model)
     message = messages.latents_message(latents, 'camera')
     read = messages.read_latents(message)
     assert message.header.frame_id == 'camera' and (read.stamp_ns, read.model) == (stamp, model)
@@ -41,8 +42,8 @@ def test_latents_there_and_back(tokens, stamp, model):
 
 
 def test_futures_there_and_back_and_broken_ones_are_refused():
-    futures = Futures(5, np.array([0.1, 0.2], np.float32), np.random.default_rng(0).random((2, 3, 4), np.float32),
-                      np.zeros((3, 2), np.float32), 7)
+    tokens = np.random.default_rng(0).random((2, 3, 4), np.float32)
+    futures = Futures(5, np.array([0.1, 0.2], np.float32), tokens, np.zeros((3, 2), np.float32), 7)
     message = messages.futures_message(futures, '')
     np.testing.assert_array_equal(messages.read_futures(message).tokens, futures.tokens)
     message.data = message.data[:-4]
@@ -62,9 +63,9 @@ class CvBridgeError(TypeError):
 
 class FakeCvBridge:
     """
-    ROS 2's cv_bridge as far as the reader needs it, with the faults that were recorded of the real one: KeyError for an
-    encoding it does not know, cv2.error (here RuntimeError) for empty data, wrong pixels where padding is no multiple of the
-    pixel size.
+    ROS 2's cv_bridge as far as the reader needs it, with the faults that were recorded of the real one:
+    KeyError for an encoding it does not know, cv2.error (here RuntimeError) for empty data, wrong pixels
+    where padding is no multiple of the pixel size.
     """
 
     calls = 0
@@ -81,7 +82,8 @@ class FakeCvBridge:
         if message.encoding == '16UC1':
             raise CvBridgeError('[16UC1] is not a color format')
         pixels = np.frombuffer(message.data, dtype).reshape(message.height, -1, channels)[:, :message.width]
-        return {'rgb8': pixels, 'bgr8': pixels[..., ::-1], 'mono8': pixels.repeat(3, axis=2)}[message.encoding]
+        grey = pixels.repeat(3, axis=2)
+        return {'rgb8': pixels, 'bgr8': pixels[..., ::-1], 'mono8': grey}[message.encoding]
 
     def cv2_to_imgmsg(self):
         pass
@@ -126,7 +128,7 @@ def test_what_cv_bridge_refuses_is_read_by_ours(bridge):
 @pytest.mark.parametrize('message, sentence', [
     (image('yuv9000', bytes(10), 2, 2, 4), "found 'yuv9000'"),  # KeyError of cv_bridge
     (image('rgb8', b'', 2, 2, 6), 'found 0'),  # cv2.error of cv_bridge
-    (CompressedImage(format='jpeg', data=byte_array(b'\xff\xd8\xff\xe0 broken')), 'JPEG'),  # None of cv_bridge
+    (CompressedImage(format='jpeg', data=byte_array(b'\xff\xd8\xff\xe0 ...')), 'JPEG'),  # None of cv_bridge
     (CompressedImage(format='jpeg', data=byte_array(b'')), 'expected a JPEG or PNG image, found 0 bytes')])
 def test_every_fault_becomes_one_sentence(bridge, message, sentence):
     for reader in (ImageReader(bridge), ImageReader()):

@@ -69,8 +69,8 @@ def test_what_is_not_allowed_at_start_up_is_said_with_what_is(make_node, name, v
 
 
 @pytest.mark.parametrize('name, value', [
-    ('rate', 0.4), ('rate', math.nan), ('rate', 5), ('threads', -1), ('mode', 'c'), ('flag', False), ('times', [3.0]),
-    ('times', 'soon')])
+    ('rate', 0.4), ('rate', math.nan), ('rate', 5), ('threads', -1), ('mode', 'c'), ('flag', False),
+    ('times', [3.0]), ('times', 'soon')])
 def test_change_that_is_not_allowed_is_refused_and_changes_nothing(make_node, name, value):
     node = make_node()
     table = ParameterTable(node, SPECS)

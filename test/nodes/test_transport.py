@@ -19,7 +19,7 @@ FRAMES = 150
 @pytest.mark.ros
 @pytest.mark.parametrize('width, height', [(640, 480), (1280, 720)])
 def test_raw_camera_of_another_process_arrives_whole(width, height):
-    """At least 99 % of what is sent from the first image on that finds the reader, whole; the reader sees no loss."""
+    """At least 99 % of what is sent once the reader has been found, whole; the reader sees no loss."""
     variables = environment()
     with Child(HERE / 'camera_reader.py', environment=variables) as reader, \
             Child(HERE / 'raw_camera.py', width, height, FRAMES, environment=variables) as camera:
@@ -29,7 +29,8 @@ def test_raw_camera_of_another_process_arrives_whole(width, height):
         except AssertionError:
             pass  # the last one was lost
         reader.stop()
-    got = {int(line.split()[1]) for line in reader.lines if re.fullmatch(rf'got \d+ {3 * width * height}', line)}
+    whole = re.compile(rf'got (\d+) {3 * width * height}')
+    got = {int(match[1]) for match in map(whole.fullmatch, reader.lines) if match}
     loss = next(float(line.split()[1]) for line in reader.lines if line.startswith('loss'))
     assert len(got) >= 0.99 * (FRAMES - min(got)) and min(got) < FRAMES // 3
     assert loss <= 0.02
@@ -99,13 +100,14 @@ def test_environment_leaves_alone_what_the_user_has_set(monkeypatch, distributio
 
 def test_profile_has_room_for_several_images_and_a_way_to_other_machines():
     root = ElementTree.parse(find_config('fastdds.xml')).getroot()
-    transports = {t.findtext('{*}type'): t for t in root.iter('{http://www.eprosima.com}transport_descriptor')}
+    descriptors = root.iter('{http://www.eprosima.com}transport_descriptor')
+    transports = {descriptor.findtext('{*}type'): descriptor for descriptor in descriptors}
     assert set(transports) == {'SHM', 'UDPv4'}
     assert int(transports['SHM'].findtext('{*}segment_size')) >= 5 * 1280 * 720 * 3
 
 
 def test_prepare_process_keeps_large_blocks(tmp_path):
-    """With glibc, a large block that was freed must be reused without a new page fault for each of its pages."""
+    """With glibc, large blocks that were freed are used again without a page fault for each page."""
     script = tmp_path / 'faults.py'
     script.write_text('''
 import resource, sys
