@@ -117,7 +117,7 @@ def _columns(sheet, moments, grid, tall, y, readout) -> int:
 
 
 def _path(tile: Canvas, moment: Moment, whole: bool) -> None:
-    """Draw over a frame where the path is expected to end, give or take, and the path there if it is ``whole``."""
+    """Draw over a frame where the path ends, and the way there if ``whole``."""
     points = moment.path * (tile.width, tile.height)
     if whole:
         tile.line(points, (255, 255, 255), 4)

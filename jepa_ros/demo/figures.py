@@ -69,26 +69,24 @@ class Matcher:
 
     def latents(self, latents: Latents) -> list[Matched]:
         """Take newly seen latents. :return: the futures that can be judged now."""
+        matched = []
         if self._latents and latents.stamp_ns <= self._latents[-1].stamp_ns:  # the clock was set back
+            matched += self.end()
             self._latents.clear()
-            self._due.clear()
         self._latents.append(latents)
-        matched = [self._match(*due) for due in self._due if due[0] <= latents.stamp_ns]
+        matched += [self._match(*due) for due in self._due if due[0] <= latents.stamp_ns]
         self._due = [due for due in self._due if due[0] > latents.stamp_ns]
         oldest = min((futures.stamp_ns for _, futures, _ in self._due), default=latents.stamp_ns)
-        # Futures come a little after the latents they were made from: some latents are kept for those on the
-        # way.
+        # Futures come a little after the latents they were made from: some are kept for those on the way.
         while len(self._latents) > 8 and self._latents[0].stamp_ns < oldest:
             self._latents.popleft()
         return [match for match in matched if match]
 
     def futures(self, futures: Futures) -> None:
         """Take newly published futures."""
-        self._due += [(futures.stamp_ns + round(h * _NS), futures, k) for k, h in enumerate(futures.horizons)]
-
-    def value(self, node: str, name: str) -> str:
-        """Return what a node last reported under a name on /diagnostics, '' if nothing."""
-        return self.diagnostics.get(node, {}).get('values', {}).get(name, '')
+        for index, horizon in enumerate(futures.horizons):
+            # Horizons are float32: 0.3 s must not become 12 ns more.
+            self._due.append((futures.stamp_ns + round(float(horizon) * 1e6) * 1000, futures, index))
 
     def end(self) -> list[Matched]:
         """Return the futures that the last latents reach although nothing newer came."""
@@ -114,9 +112,10 @@ class Figures:
     Nodes are known by their full names: CAMERA, PERCEPTION, CONTROLLER.
 
     :param slice_period: time between two slices of latents (s).
+    :param comparable: whether futures live in the space of the latents; else there is no skill.
     """
 
-    def __init__(self, slice_period: float):
+    def __init__(self, slice_period: float, comparable: bool = True):
         self.camera_stamps: list[int] = []
         self.latents_count = self.futures_count = self.unreadable = 0
         self.ages: list[tuple[int, float]] = []  # arrival (ns) and age then (s) of each of the futures
@@ -126,6 +125,7 @@ class Figures:
         self.target: tuple[float, float] | None = None
         self.targets = self.commands = self.moving = 0
         self.tolerance = 0.5 * slice_period
+        self._comparable = comparable
         self._matcher = Matcher(self.tolerance)
 
     def camera(self, stamp_ns: int) -> None:
@@ -142,6 +142,8 @@ class Figures:
         self.futures_count += 1
         self.newest_future_ns = futures.stamp_ns
         self.ages.append((arrived_ns, (arrived_ns - futures.stamp_ns) / _NS))
+        if not self._comparable:
+            return
         if self.skill is None:
             # No mean of training is known here: the second baseline of SkillTable is not used.
             self.skill = SkillTable(futures.horizons, np.zeros(1))

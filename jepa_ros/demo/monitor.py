@@ -5,6 +5,7 @@ import importlib
 import math
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 import rclpy
@@ -31,12 +32,11 @@ LOOK = 0.05  # s between two looks at the ROS graph, which tells nobody of its c
 
 class Monitor:
     """
-    A node of its own that subscribes to every topic as soon as it appears, all but pictures that are drawn
-    only for those who listen (``view``). Messages are kept as bytes; only clouds and diagnostics are looked
-    into.
+    A node of its own that subscribes to every topic as soon as it appears, except to the pictures that are
+    drawn only for those who listen (``view``).
 
-    :param recorder: takes every message.
-    :param figures: takes what concerns it; read it within ``lock``.
+    :param recorder: takes every message, as bytes.
+    :param figures: takes what is in some of them; to be read within ``lock``.
     :param topics: names of those that are looked into.
     :param camera_type: type of the camera's messages, such as 'sensor_msgs/msg/Image': subscribed to at once,
         so that the first frame is not missed.
@@ -46,6 +46,7 @@ class Monitor:
         self._recorder, self._figures, self._topics = recorder, figures, topics
         self.lock = threading.Condition()
         self.reports = 0  # of perception, so that a new one can be awaited
+        self.fault: Exception | None = None
         self.left_out: set[str] = set()
         self._clients: dict = {}
         prepare_process()
@@ -109,8 +110,11 @@ class Monitor:
         return True
 
     def _spin(self) -> None:
-        while not self._stopping:
-            self._executor.spin_once(timeout_sec=1.0)
+        try:
+            while not self._stopping:
+                self._executor.spin_once(timeout_sec=1.0)
+        except Exception as error:  # a full disk, say: the demo must hear of it
+            self.fault = error
 
     def _look(self) -> None:
         for topic, types in self._node.get_topic_names_and_types():
@@ -133,17 +137,17 @@ class Monitor:
         if kind is None or not self._recorder.add(topic, msgtype, latched):
             self.left_out.add(topic)
             return
-        # Best effort matches every publisher and holds none of them up; what was latched comes by reliable
-        # means only.
+        # Best effort matches every publisher and holds none up; but what was latched comes only reliably.
         qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
         if latched:
             qos.reliability, qos.durability = ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL
         handle = self._handler(topic)
 
-        def arrived(cdr: bytes, info: dict) -> None:
-            self._recorder.write(topic, info['received_timestamp'], cdr)
+        def arrived(cdr: bytes) -> None:
+            now_ns = time.time_ns()
+            self._recorder.write(topic, now_ns, cdr)
             with self.lock:
-                handle(cdr, info['received_timestamp'])
+                handle(cdr, now_ns)
                 self.lock.notify_all()
 
         self._node.create_subscription(kind, topic, arrived, qos, raw=True)

@@ -79,7 +79,8 @@ def run_demo(options: Options) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecorderError(f'expected a directory to write in at {options.out}, found: {error}') from error
-    figures, recorder = Figures(bundle.manifest.slice_period), BagRecorder(options.out / 'bag')
+    figures = Figures(bundle.manifest.slice_period, bundle.manifest.future_space == 'latents')
+    recorder = BagRecorder(options.out / 'bag')
     try:
         code, failure = _play(options, recording, bundle, transport, figures, recorder)
     finally:
@@ -151,7 +152,7 @@ def _bring_up(group: ProcessGroup, monitor: Monitor, figures: Figures, display: 
         while not monitor.wait_for(holds, 0.05):
             if time.monotonic() > again and ask():
                 again = time.monotonic() + ASK_AGAIN
-            _check(group, figures)
+            _check(group, monitor, figures)
             display.update()
             if time.monotonic() > end:
                 raise GraphFailure(f'the graph was not ready within {START_UP:g} s:\n{group.last_words()}')
@@ -174,16 +175,18 @@ def _watch(options: Options, group: ProcessGroup, monitor: Monitor, figures: Fig
             end = time.monotonic() + options.seconds
         if time.monotonic() > end:
             camera.interrupt()
-        _check(group, figures)
+        _check(group, monitor, figures)
         display.update()
-    _check(group, figures)
+    _check(group, monitor, figures)
     reports = monitor.reports
     monitor.wait_for(lambda: monitor.reports > reports, DRAIN)  # it comes after all that perception had to do
-    _check(group, figures)
+    _check(group, monitor, figures)
 
 
-def _check(group: ProcessGroup, figures: Figures) -> None:
-    """Raise GraphFailure if a process has ended or a node says that it cannot come up."""
+def _check(group: ProcessGroup, monitor: Monitor, figures: Figures) -> None:
+    """Raise GraphFailure if a process has ended, a node cannot come up, or nothing is recorded any more."""
+    if monitor.fault:
+        raise GraphFailure(f'the messages cannot be recorded any more: {monitor.fault}')
     crashed = group.crashed()
     if crashed:
         raise GraphFailure(crashed.obituary())

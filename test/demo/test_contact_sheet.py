@@ -59,7 +59,8 @@ def test_the_path_is_drawn_where_the_readout_expects_it():
 
 @pytest.mark.parametrize('path', [[[-3.0, 0.5], [7.0, 9.0]], [[0.0, 0.0], [1.0, 1.0]], [[0.5, 0.5]]])
 def test_a_path_that_leaves_the_frame_stays_inside_the_picture(path):
-    sheets = [draw([moment(path=np.array(path))] * 4, readout='handle'), draw([moment()] * 4, readout='handle')]
+    moments = [moment(path=np.array(path)), moment()]
+    sheets = [draw([one] * 4, readout='handle') for one in moments]
     for sheet in sheets:
         for column in range(4):
             for row in (0, 1):

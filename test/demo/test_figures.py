@@ -65,6 +65,15 @@ def test_skill_and_errors_are_those_of_the_definition():
     assert row['skill'] == pytest.approx(1 - 0.15 ** 2 / persistence, rel=1e-3)
 
 
+def test_futures_of_another_space_are_counted_and_not_compared():
+    figures = Figures(SLICE, comparable=False)
+    for t in np.arange(20) * SLICE:
+        figures.latents(latents(t))
+        figures.futures(futures(t), START_NS)
+    figures.end()
+    assert figures.futures_count == 20 and figures.skills() == []
+
+
 def test_too_few_pairs_have_no_skill():
     rows = run(np.arange(MIN_PAIRS + 1) * SLICE).skills()
     assert rows[0]['pairs'] == MIN_PAIRS and rows[0]['skill'] is not None
