@@ -34,25 +34,27 @@ class Forecaster(nn.Module):
     """
     Δt-conditioned prediction of future latents.
 
-    The output is the newest latent, plus a learned share of it per feature and horizon, plus what the transformer adds.
-    Both begin at zero, so all there is to learn is what moves and how unsure it is.
+    The output is the newest latent, plus a learned linear mix of the context's latents at the same place (per feature and
+    horizon: a trend, an average), plus what the transformer adds. Both begin at zero, that is at persistence; what is
+    left to the transformer is what moves from place to place.
 
     :param encoder: the `EncoderConfig` whose latents it reads.
     :param latent_dim: D.
+    :param context: S, slices it reads.
     """
 
-    def __init__(self, encoder, latent_dim, width=128, depth=4, heads=4):
+    def __init__(self, encoder, latent_dim, context, width=128, depth=4, heads=4):
         super().__init__()
-        self.encoder, self.head_dim = encoder, width // heads
+        self.encoder, self.context, self.head_dim = encoder, context, width // heads
         self.embed = nn.Linear(latent_dim, width)
         self.query = nn.Linear(latent_dim, width)
         self.dt = DtEmbedding(width)
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.proj = nn.Linear(width, latent_dim)
-        self.share = nn.Linear(width, latent_dim)
+        self.mix = nn.Linear(width, context * latent_dim)
         initialise(self, self.blocks)
-        for layer in (self.proj, self.share):
+        for layer in (self.proj, self.mix):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -78,8 +80,10 @@ class Forecaster(nn.Module):
         for block in self.blocks:
             x, q = self._block(block, x, q, table, query_table, horizons)
         q = self.norm(q).unflatten(0, (batch, horizons))
-        # Not (1 + share) * newest: in bfloat16 a small share would be lost beside the 1.
-        return newest[:, None] + (self.share(step)[:, :, None] * newest[:, None] + self.proj(q))
+        weights = self.mix(step).unflatten(-1, (slices, -1))  # [B, K, S, D]
+        mixed = (weights[:, :, :, None] * context[:, None]).sum(2)
+        # The newest latent is added last: in bfloat16 a small weight would be lost beside its 1.
+        return newest[:, None] + (mixed + self.proj(q))
 
     @staticmethod
     def _block(block, x, q, table, query_table, horizons):

@@ -40,7 +40,7 @@ class Model(nn.Module):
         of = config.predictor
         self.predictor = Predictor(self.encoder_config, width, of.width, of.depth, of.heads)
         of = config.forecaster
-        self.forecaster = Forecaster(self.encoder_config, width, of.width, of.depth, of.heads)
+        self.forecaster = Forecaster(self.encoder_config, width, of.context, of.width, of.depth, of.heads)
         of = config.readout
         self.readout = PointReadout(self.encoder_config, width, of.width, of.depth, of.heads) if of.name else None
         self.target = copy.deepcopy(self.encoder).requires_grad_(False)

@@ -18,8 +18,8 @@ DIM, N = 24, 6
 @pytest.fixture
 def forecaster():
     torch.manual_seed(0)
-    forecaster = Forecaster(CONFIG, DIM, width=32, depth=2, heads=2).eval()
-    for layer in (forecaster.proj, forecaster.share):   # they begin at zero: give them something to say
+    forecaster = Forecaster(CONFIG, DIM, 4, width=32, depth=2, heads=2).eval()
+    for layer in (forecaster.proj, forecaster.mix):   # they begin at zero: give them something to say
         torch.nn.init.normal_(layer.weight, std=0.2)
     return forecaster
 
@@ -27,7 +27,7 @@ def forecaster():
 @torch.no_grad()
 def test_an_untrained_forecast_is_persistence():
     context, times = torch.randn(1, 4, N, DIM), torch.tensor([[-0.3, -0.2, -0.1, 0.0]])
-    untrained = Forecaster(CONFIG, DIM, width=32, depth=2, heads=2)
+    untrained = Forecaster(CONFIG, DIM, 4, width=32, depth=2, heads=2)
     futures = untrained(context, times, torch.tensor([[0.1, 0.5]]))
     assert torch.equal(futures, context[:, -1:].expand(-1, 2, -1, -1))
 
