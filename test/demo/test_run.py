@@ -69,8 +69,8 @@ def test_a_recording_from_its_first_frame_to_its_end(demo, video, bundle):
     assert run.end() == 0, str(run)
     figures = run.figures()
     assert figures['frames']['delivered'] == 40, str(run)
-    # All frames reach perception, which takes two of three, two to a slice; three slices are the context. On a
-    # busy machine the camera is not on time, and a frame more or less is taken.
+    # All frames reach perception, which takes two of three, two to a slice; three slices are the context.
+    # On a busy machine the camera is not on time, and a frame more or less is taken.
     assert 11 <= figures['latents'] <= 14 and figures['futures'] == figures['latents'] - 2, str(run)
     assert [row['horizon'] for row in figures['skill_against_persistence']] == [0.1, 0.2, 0.3, 0.4, 0.5]
     assert all(row['skill'] is not None for row in figures['skill_against_persistence'])
