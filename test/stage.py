@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node under test with a tester beside it in one process: real DDS, one executor that the test turns."""
 
+import gc
 import time
 
 import numpy as np
@@ -46,6 +47,9 @@ class Stage:
         self.tester.destroy_node()
         self.executor.shutdown()
         rclpy.try_shutdown()
+        # rclpy keeps a DDS participant, with its ten threads, until nothing refers to its context any more.
+        vars(self).clear()
+        gc.collect()
 
     def until(self, predicate, timeout: float = 20.0):
         """Turn the executor until ``predicate`` holds; return what it gave."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from jepa_ros.errors import JepaError
 from jepa_ros.nodes import transport
 from jepa_ros.nodes.diagnostics import Health, Rate
 from jepa_ros.nodes.messages import to_ns
@@ -30,6 +31,10 @@ SILENCE = 2.0  # s without an image after which something is wrong
 LOSS = 0.02  # share of lost frames above which something is wrong
 
 
+class CameraError(JepaError):
+    """There is no such camera topic."""
+
+
 class Camera:
     """
     Subscribes to a topic, whenever it appears and whichever of the two types it has.
@@ -39,13 +44,17 @@ class Camera:
     :param image_transport: ``raw`` (sensor_msgs/Image), ``compressed`` (sensor_msgs/CompressedImage), or
         ``auto``: the ROS graph is asked for the topic's type until there is a publisher.
     :param on_image: called with each message from the executor's thread.
+    :raises CameraError: the name cannot be a topic's.
     """
 
     def __init__(self, node, topic: str, image_transport: str, on_image: Callable):
         self._node = node
         self._on_image = on_image
         self._asked = image_transport
-        self.topic = node.resolve_topic_name(topic)
+        try:
+            self.topic = node.resolve_topic_name(topic)
+        except Exception as error:  # an RCLError or a kind of validation error, as the distribution has it
+            raise CameraError(f"expected the name of a topic in image_topic, found '{topic}'") from error
         self.transport: str | None = None
         self.rate = Rate()
         self.loss = transport.FrameLoss()

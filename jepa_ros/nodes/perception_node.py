@@ -248,7 +248,8 @@ class PerceptionNode(lifecycle.ManagedNode):
         news = {name: n - self._before.get(name, 0) for name, n in now.items()}
         self._before = now
         self._explain(health, news)
-        self._ahead, self._image_fault, self._step_fault = 0.0, None, None
+        self._ahead = self._behind = 0.0
+        self._image_fault = self._step_fault = None
         return health
 
     def _explain(self, health: Health, news: dict[str, int]) -> None:

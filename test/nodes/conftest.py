@@ -8,7 +8,7 @@ from bundles import make_bundle
 
 from jepa_ros.nodes import transport
 
-# As launch and demo do: whole images, and nodes that find each other quickly.
+# As launch and demo do, so that images arrive whole.
 os.environ.update(transport.environment())
 
 

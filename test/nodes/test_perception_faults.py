@@ -43,8 +43,7 @@ def test_missing_topic_names_those_that_have_images(perception):
 def test_name_that_cannot_be_a_topic(perception):
     stage = perception(active=False, image_topic='left camera')
     assert not stage.node.bring_up()
-    message = stage.until_said('could not activate: InvalidTopicNameException', "'left camera'")
-    assert '\n' not in message
+    stage.until_said("could not activate: expected the name of a topic in image_topic, found 'left camera'")
 
 
 def test_topic_of_another_kind(perception):
@@ -122,7 +121,7 @@ def test_clock_that_jumps_back(perception):
     stamps = stage.play(range(6), origin=origin)
     stage.until(lambda: latents and to_ns(latents[-1].header.stamp) == stamps[-1])
     stage.until(lambda: any('jumped back: the history was cleared' in m for m in stage.messages()))
-    stage.until_said('3.6e+03 s old', 'use_sim_time')
+    stage.until(lambda: any('3.6e+03 s old' in m and 'use_sim_time' in m for m in stage.messages()))
 
 
 def test_stamps_from_the_future(perception):
