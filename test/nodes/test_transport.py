@@ -17,7 +17,7 @@ FRAMES = 150
 
 
 def send_and_receive(width, height):
-    """Send FRAMES images between two processes; return the share that came whole and the loss that the reader saw."""
+    """Send FRAMES images between two processes; return the share that came whole and the loss seen."""
     variables = environment()
     with Child(HERE / 'camera_reader.py', environment=variables) as reader, \
             Child(HERE / 'raw_camera.py', width, height, FRAMES, environment=variables) as camera:
@@ -39,8 +39,8 @@ def test_raw_camera_of_another_process_arrives_whole(width, height):
     """
     At least 99 % arrive; without the profile it is less than 10 %.
 
-    Where other processes take the CPU for 0.2 s, the reader's queue of five overflows, whatever the transport: so
-    the best of three runs counts.
+    Where other processes take the CPU for 0.2 s, the reader's queue of five overflows, whatever the
+    transport: so the best of three runs counts.
     """
     for _ in range(3):
         share, loss = send_and_receive(width, height)
