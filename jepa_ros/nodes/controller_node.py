@@ -112,11 +112,12 @@ class ControllerNode(lifecycle.ManagedNode):
             return
         self.destroy_timer(self._loop)
         self._loop = self._command = None
+        # The zeros come before anything else that could fail, and must be out before the publisher or the
+        # process goes.
+        self._disable()
+        self._twist_out.wait_for_all_acked(Duration(seconds=0.5))
         while self._inputs:
             self.destroy_subscription(self._inputs.pop())
-        self._disable()
-        # The zeros must be out before the publisher or the process goes.
-        self._twist_out.wait_for_all_acked(Duration(seconds=0.5))
 
     def cleanup(self) -> None:
         if self._enable is not None:
