@@ -7,15 +7,13 @@ horizon``, at most half a slice away. Its skill is 1 - error / error of persiste
 ``header.stamp``, unchanged); below MIN_PAIRS comparisons it is absent rather than a matter of luck.
 """
 
-from collections import deque
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from jepa_ros.clip import ClipWindow, Verdict, WindowRequest
 from jepa_ros.images import Geometry
 from jepa_ros.latents import Futures, Latents
-from jepa_ros.skill import SkillTable
+from jepa_ros.skill import Matched, Matcher, SkillTable
 
 MIN_PAIRS = 5
 # What becomes of a frame that perception receives, as ClipWindow counts it.
@@ -23,86 +21,6 @@ FRAME_COUNTS = (*(verdict.value for verdict in Verdict if verdict is not Verdict
                 'used', 'overrun', 'cleared', 'failed', 'waiting')
 CAMERA, PERCEPTION, CONTROLLER = '/camera', '/perception', '/controller'
 _NS = 1e9
-
-
-@dataclass(frozen=True)
-class Matched:
-    """
-    A future whose time has come.
-
-    :param futures: what was published; `index`: which of its horizons.
-    :param now: the latents at the futures' stamp; `then`: those seen at their time.
-    """
-
-    futures: Futures = field(repr=False)
-    index: int
-    now: Latents = field(repr=False)
-    then: Latents = field(repr=False)
-
-    @property
-    def horizon(self) -> float:
-        """How far ahead it looked (s)."""
-        return float(self.futures.horizons[self.index])
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """The predicted tokens, float32 [N, D]."""
-        return self.futures.tokens[self.index]
-
-    @property
-    def change(self) -> float:
-        """Mean squared difference between what was seen then and at first: the error of persistence."""
-        return float(np.mean((self.then.tokens - self.now.tokens) ** 2))
-
-
-class Matcher:
-    """
-    Waits for the time of each future and hands it out with what was seen then.
-
-    :param tolerance: how far from its time the latents may lie (s).
-    """
-
-    def __init__(self, tolerance: float):
-        self.tolerance = tolerance
-        self._latents: deque[Latents] = deque()
-        self._due: list[tuple[int, Futures, int]] = []  # (time in ns, futures, index of the horizon)
-
-    def latents(self, latents: Latents) -> list[Matched]:
-        """Take newly seen latents. :return: the futures that can be judged now."""
-        matched = []
-        if self._latents and latents.stamp_ns <= self._latents[-1].stamp_ns:  # the clock was set back
-            matched += self.end()
-            self._latents.clear()
-        self._latents.append(latents)
-        matched += [self._match(*due) for due in self._due if due[0] <= latents.stamp_ns]
-        self._due = [due for due in self._due if due[0] > latents.stamp_ns]
-        oldest = min((futures.stamp_ns for _, futures, _ in self._due), default=latents.stamp_ns)
-        # Futures come a little after the latents they were made from: some are kept for those on the way.
-        while len(self._latents) > 8 and self._latents[0].stamp_ns < oldest:
-            self._latents.popleft()
-        return [match for match in matched if match]
-
-    def futures(self, futures: Futures) -> None:
-        """Take newly published futures."""
-        for index, horizon in enumerate(futures.horizons):
-            # Horizons are float32: 0.3 s must not become 12 ns more.
-            self._due.append((futures.stamp_ns + round(float(horizon) * 1e6) * 1000, futures, index))
-
-    def end(self) -> list[Matched]:
-        """Return the futures that the last latents reach although nothing newer came."""
-        matched = [self._match(*due) for due in self._due]
-        self._due.clear()
-        return [match for match in matched if match]
-
-    def _match(self, due_ns: int, futures: Futures, index: int) -> Matched | None:
-        now = next((seen for seen in self._latents if seen.stamp_ns == futures.stamp_ns), None)
-        later = [seen for seen in self._latents if seen.stamp_ns > futures.stamp_ns]
-        if now is None or not later:
-            return None
-        then = min(later, key=lambda seen: abs(seen.stamp_ns - due_ns))
-        near = abs(then.stamp_ns - due_ns) <= _NS * self.tolerance
-        comparable = futures.tokens.shape[1:] == then.tokens.shape
-        return Matched(futures, index, now, then) if near and comparable else None
 
 
 class Figures:

@@ -10,11 +10,11 @@ from jepa_ros.clouds import decode_futures, decode_latents
 from jepa_ros.data.bags import Bag
 from jepa_ros.data.recordings import RecordedFrame, open_recording
 from jepa_ros.demo.contact_sheet import Moment
-from jepa_ros.demo.figures import Matched, Matcher
 from jepa_ros.demo.topics import Topics
 from jepa_ros.engine.manifest import Manifest
 from jepa_ros.engine.readout import Readout
 from jepa_ros.images import Geometry, ImageError, fit
+from jepa_ros.skill import Matched, Matcher
 
 _HEIGHT = 480  # px of the frames, more than the sheet needs
 

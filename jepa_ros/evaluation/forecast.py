@@ -6,7 +6,6 @@ The bundle itself is judged, through the same window and session as in the node.
 same encoder sees later, at the slice nearest to the horizon within half a slice; nothing is compared across a reset.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from jepa_ros.data.sequences import find_recordings
 from jepa_ros.engine.readout import Readout
 from jepa_ros.engine.session import open_session
 from jepa_ros.evaluation.offline import run_recording
-from jepa_ros.skill import SkillTable
+from jepa_ros.skill import Matcher, SkillTable
 
 CHI2_90 = 4.605  # 90 % of a Gaussian in the plane lies within this squared Mahalanobis distance
 
@@ -77,6 +76,8 @@ def evaluate(bundle, patterns, topic=None, label_topic=None, threads=0, progress
         for step in run_recording(session, recording):
             count += 1
             for each in (judge, total):
+                if step.reset:
+                    each.forget()
                 each.see(step)
             if labels is not None and step.futures is not None:
                 points = readout(step.futures)
@@ -94,25 +95,16 @@ class _Judge:
 
     def __init__(self, horizons, mean, slice_period):
         self.skill, self.horizons = SkillTable(horizons, mean), horizons
-        self.points = [PointErrors() for _ in horizons]
-        self._pending, self._near = deque(), 0.5 * slice_period
-        self._longest = float(horizons[-1])
+        self.points, self._near = [PointErrors() for _ in horizons], 0.5 * slice_period
+        self.forget()
 
     def see(self, step):
         """Compare what was forecast for now with what is seen now."""
-        if step.reset:
-            self.forget()
-        now = step.latents.stamp_ns
-        while self._pending and (now - self._pending[0][0].stamp_ns) / 1e9 > self._longest + self._near:
-            self._pending.popleft()
-        for futures, newest in self._pending:
-            elapsed = (now - futures.stamp_ns) / 1e9
-            k = int(np.abs(futures.horizons - elapsed).argmin())
-            if abs(futures.horizons[k] - elapsed) <= self._near:
-                self.skill.add([[futures.horizons[k]]], futures.tokens[None, k:k + 1], newest[None],
-                               step.latents.tokens[None, None])
+        for match in self._matcher.latents(step.latents):
+            self.skill.add([[match.horizon]], match.predicted[None, None], match.now.tokens[None],
+                           match.then.tokens[None, None])
         if step.futures is not None:
-            self._pending.append((step.futures, step.latents.tokens))
+            self._matcher.futures(step.futures)
 
     def point(self, futures, points, labels):
         """Compare the readout's points with the labels at their times."""
@@ -134,7 +126,7 @@ class _Judge:
 
     def forget(self):
         """Nothing is compared across a break."""
-        self._pending.clear()
+        self._matcher = Matcher(self._near)
 
     def report(self):
         """The rows so far."""
