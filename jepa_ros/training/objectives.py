@@ -49,6 +49,33 @@ def forecast(forecaster, latents, times, context, newest, targets):
     return F.mse_loss(futures, latents[:, targets]), futures, dt
 
 
+@torch.no_grad()
+def start_from_least_squares(forecaster, latents):
+    """
+    Set the forecaster's linear mix to the least-squares forecast per feature, the same for every horizon.
+
+    Gradient descent gets there too, slowly: most tokens of most scenes stand still and say nothing about trends.
+
+    :param forecaster: untrained; its bias terms are written.
+    :param latents: float [C, T, N, D], a bank of clips.
+    """
+    context, dim = forecaster.context, latents.shape[-1]
+    normal = torch.zeros(dim, context + 1, context + 1, dtype=torch.float64)
+    moment = torch.zeros(dim, context + 1, dtype=torch.float64)
+    for chunk in latents.split(64):
+        chunk = chunk.float()
+        for newest in range(context - 1, chunk.shape[1] - 1):
+            past = chunk[:, newest - context + 1:newest + 1].permute(3, 1, 0, 2).flatten(2)  # [D, S, C * N]
+            past = torch.cat((past, torch.ones_like(past[:, :1])), 1)
+            change = (chunk[:, newest + 1:] - chunk[:, newest, None]).mean(1).permute(2, 0, 1).flatten(1)
+            normal += past @ past.mT
+            moment += (past @ change[..., None])[..., 0]
+    ridge = 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(context + 1)
+    solution = torch.linalg.solve(normal + ridge, moment).float()  # [D, S + 1]
+    forecaster.mix.bias.copy_(solution[:, :context].T.flatten())
+    forecaster.proj.bias.copy_(solution[:, context])
+
+
 def point_likelihood(point, covariance, label):
     """
     Gaussian negative log likelihood of an image point.

@@ -27,6 +27,7 @@ from jepa_ros.training import config as configuration
 from jepa_ros.training import model as models
 from jepa_ros.training import objectives, watch
 
+UNSEEN_WEIGHT = 0.25  # of a drawn label in the readout's loss: it teaches modesty, and takes few examples
 HORIZONS_PER_STEP = 3  # slices a step asks the forecaster for; more of them cost time and vary little
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
 
@@ -48,6 +49,7 @@ class Trainer:
         self.model = models.Model(config)
         self.optimiser = torch.optim.AdamW(self._groups(), betas=(0.9, 0.95))
         self.step, self.history, self.best = 0, [], -math.inf
+        self._frozen_latents = []
 
     def resume(self):
         """
@@ -127,6 +129,8 @@ class Trainer:
             return
         bank = self._encode_bank(progress, stop)
         first = self.config.pretraining.steps
+        if self.step == first and not stop.is_set():
+            objectives.start_from_least_squares(self.model.forecaster, bank[0])
         task = progress.add_task('heads', total=self.config.heads.steps, completed=self.step - first, figures='')
         while self.step < self.steps and not stop.is_set():
             figures = self.heads_step(*self.bank_batch(self.step, *bank))
@@ -170,6 +174,9 @@ class Trainer:
         """
         What the heads see in one step, from its number alone.
 
+        Where there is nothing to see the label is drawn anew from the whole image, so that the readout learns to say
+        so with a covariance as wide as the image.
+
         :param latents: float16 [C, T, N, D], times: float32 [C, T], labels: float32 [C, T, 2], the bank.
         :returns: the arguments of `heads_step`.
         """
@@ -178,13 +185,17 @@ class Trainer:
         rows = torch.from_numpy(rng.integers(len(latents), size=values.heads.batch))
         newest = int(rng.integers(values.forecaster.context - 1, values.data.slices - 1))
         later = newest + 1 + rng.permutation(values.data.slices - 1 - newest)[:HORIZONS_PER_STEP]
-        return latents[rows].float(), times[rows], labels[rows], newest, later.tolist()
+        chosen, anywhere = labels[rows], torch.from_numpy(rng.random((len(rows), values.data.slices, 2), np.float32))
+        seen = ~chosen.isnan().any(-1)
+        return (latents[rows].float(), times[rows], torch.where(seen[..., None], chosen, anywhere), seen, newest,
+                later.tolist())
 
-    def heads_step(self, latents, times, labels, newest, later):
+    def heads_step(self, latents, times, labels, seen, newest, later):
         """
         One step of the second stage.
 
-        :param latents: float32 [B, T, N, D]; `times`: float32 [B, T]; `labels`: float32 [B, T, 2].
+        :param latents: float32 [B, T, N, D]; `times`: float32 [B, T].
+        :param labels: float32 [B, T, 2]; `seen`: bool [B, T], False where the label was drawn.
         :param newest: index of the newest context slice; `later`: indices of the slices to forecast.
         :returns: dict of the losses and the rate.
         """
@@ -195,8 +206,10 @@ class Trainer:
         figures, modules = {'forecast': loss.item()}, [model.forecaster]
         if model.readout is not None:  # in float32: a likelihood divides by small variances
             point, covariance = model.readout(futures.detach().float().flatten(0, 1), dt.flatten())
-            likelihood = objectives.point_likelihood(point, covariance, labels[:, later].flatten(0, 1)).mean()
-            figures['readout'] = likelihood.item()
+            likelihood = objectives.point_likelihood(point, covariance, labels[:, later].flatten(0, 1))
+            known = seen[:, later].flatten()
+            figures['readout'] = likelihood[known].mean().item() if known.any() else math.nan
+            likelihood = (likelihood * torch.where(known, 1.0, UNSEEN_WEIGHT)).mean()
             loss, modules = loss + likelihood, [*modules, model.readout]
         step = self.step - self.config.pretraining.steps
         rate = self._update(loss, step, values, modules)
@@ -255,14 +268,13 @@ class Trainer:
         clips = [self.sampler.sample(rng) for _ in range(count)]
         times = np.stack([clip.times[values.encoder.tubelet - 1::values.encoder.tubelet] for clip in clips])
         frames = _light(rng, np.stack([clip.images for clip in clips]), values.data.light)
-        return torch.from_numpy(frames), torch.from_numpy(times).float(), self._labels(rng, clips)
+        return torch.from_numpy(frames), torch.from_numpy(times).float(), self._labels(clips)
 
-    def _labels(self, rng, clips):
-        """Image points at the slices: float32 [B, T, 2]. Where there is nothing to see the label is drawn from the
-        whole image, so that the readout learns to say so with a covariance as wide as the image."""
+    def _labels(self, clips):
+        """Image points at the slices: float32 [B, T, 2], NaN where there is none."""
         values = self.config
         name, tubelet = values.readout.name, values.encoder.tubelet
-        labels = rng.random((len(clips), values.data.slices, 2), np.float32)
+        labels = np.full((len(clips), values.data.slices, 2), np.nan, np.float32)
         for row, clip in zip(labels, clips):
             if name in clip.points:
                 xy, state = clip.points[name]
@@ -273,16 +285,13 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, board, progress):
         values, model = self.config, self.model
-        tubelet, context = values.encoder.tubelet, values.forecaster.context
+        context = values.forecaster.context
         forecasting = self.step > values.pretraining.steps
         table = SkillTable(values.forecaster.horizons, model.latent_mean)
-        sample = []
-        for clips in _chunks(self.validation, values.pretraining.batch):
-            frames = models.normalise(torch.from_numpy(np.stack([c.images for c in clips])))
-            times = torch.from_numpy(np.stack([c.times[tubelet - 1::tubelet] for c in clips])).float()
-            latents = objectives.encode_targets(model.target, frames, times).unflatten(1, (times.shape[1], -1))
-            sample.append(latents[:, -1].flatten(0, 1))
-            if forecasting:
+        encoded = self._validation_latents()
+        sample = [latents[:, -1].flatten(0, 1) for latents, _ in encoded]
+        if forecasting:
+            for latents, times in encoded:
                 _, futures, dt = objectives.forecast(model.forecaster, latents, times, context, context - 1,
                                                      list(range(context, times.shape[1])))
                 table.add(dt, futures, latents[:, context - 1], latents[:, context:])
@@ -297,6 +306,21 @@ class Trainer:
         if forecasting and figures['skill_shrunk_mean'] > self.best:
             self.best = figures['skill_shrunk_mean']
             self.save('best.pt')
+
+    def _validation_latents(self):
+        """Pairs of latents float32 [B, T, N, D] and times float32 [B, T]; kept once the encoder stands still."""
+        if self._frozen_latents:
+            return self._frozen_latents
+        values, encoded = self.config, []
+        for clips in _chunks(self.validation, values.pretraining.batch):
+            frames = models.normalise(torch.from_numpy(np.stack([c.images for c in clips])))
+            times = np.stack([c.times[values.encoder.tubelet - 1::values.encoder.tubelet] for c in clips])
+            times = torch.from_numpy(times).float()
+            latents = objectives.encode_targets(self.model.target, frames, times)
+            encoded.append((latents.unflatten(1, (times.shape[1], -1)), times))
+        if self.step >= values.pretraining.steps:
+            self._frozen_latents = encoded
+        return encoded
 
     def _groups(self):
         model = self.model

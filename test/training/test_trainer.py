@@ -95,7 +95,7 @@ def test_a_planted_future_does_not_reach_the_forecast(config, videos, tmp_path, 
     assert torch.equal(*outputs)
 
 
-def test_labels_are_the_clips_points_and_uniform_where_there_is_nothing(values, videos, tmp_path, cache):
+def test_labels_are_the_clips_points_and_drawn_anew_where_there_is_nothing(values, videos, tmp_path, cache):
     values['data']['labels'] = {'handle': '/sim/handle'}
     values['readout'] = {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2}
     run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
@@ -103,11 +103,14 @@ def test_labels_are_the_clips_points_and_uniform_where_there_is_nothing(values, 
     xy = np.tile(np.float32([[0.25, 0.75]]), (12, 1))
     state = np.array([1] * 6 + [2] * 2 + [0] * 4, np.uint8)
     clip.points['handle'] = (xy, state)
-    labels = run._labels(np.random.default_rng(0), [clip])[0].numpy()
-    assert (labels[:4] == [0.25, 0.75]).all() and not (labels[4:] == [0.25, 0.75]).any()
+    labels = run._labels([clip])
+    assert (labels[0, :4] == torch.tensor([0.25, 0.75])).all() and labels[0, 4:].isnan().all()
+    bank = torch.randn(1, 6, 6, 192).half(), torch.rand(1, 6).cumsum(1), labels
+    _, _, drawn, seen, *_ = first = run.bank_batch(0, *bank)
+    assert seen[0].tolist() == [True] * 4 + [False] * 2 and (drawn[:, :4] == labels[:, :4]).all()
+    assert ((drawn >= 0) & (drawn <= 1)).all() and not (run.bank_batch(1, *bank)[2][0, 4:] == drawn[0, 4:]).any()
+    assert np.isfinite(run.heads_step(*first)['loss'])
     assert run.run()
-    assert 'readout' in run.heads_step(*run.bank_batch(0, torch.randn(3, 6, 6, 192).half(), torch.rand(3, 6).cumsum(1),
-                                                       torch.rand(3, 6, 2)))
 
 
 def test_another_configuration_in_the_same_folder_is_refused_by_name(values, videos, tmp_path, cache):

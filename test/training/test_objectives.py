@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objectives against what they must give by hand or by another way of computing it."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
+
+from jepa_ros.nets.forecaster import Forecaster  # noqa: E402
+from jepa_ros.nets.vit import EncoderConfig  # noqa: E402
+from jepa_ros.training import objectives  # noqa: E402
+
+CONFIG = EncoderConfig(image_size=(32, 48), patch=16)
+
+
+def test_the_likelihood_is_that_of_a_gaussian():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(5, 2, 2))
+    covariance, offset = root @ root.transpose(0, 2, 1) + 0.1 * np.eye(2), rng.normal(size=(5, 2))
+    found = objectives.point_likelihood(torch.zeros(5, 2), *map(torch.from_numpy, (covariance, offset)))
+    expected = [0.5 * (d @ np.linalg.inv(c) @ d + np.linalg.slogdet(c)[1]) for c, d in zip(covariance, offset)]
+    assert np.allclose(found, expected)
+
+
+def test_the_least_squares_start_forecasts_a_trend_exactly():
+    """Every feature moves by its own constant step: newest + (newest - the one before) * mean number of steps ahead."""
+    generator = torch.Generator().manual_seed(0)
+    start, step = (torch.randn(200, 1, 6, 8, generator=generator) for _ in range(2))
+    latents = start + step * torch.arange(5.0)[None, :, None, None]
+    forecaster = Forecaster(CONFIG, 8, 4, width=16, depth=1, heads=2)
+    objectives.start_from_least_squares(forecaster, latents)
+    _, futures, dt = objectives.forecast(forecaster, latents, torch.arange(5.0)[None].expand(200, -1) * 0.1, 4, 3, [4])
+    assert dt.shape == (200, 1)
+    assert (futures - latents[:, 4:]).abs().max() < 0.05
+
+
+def test_the_target_is_layer_normed_and_has_no_gradient():
+    from jepa_ros.nets.vit import Encoder
+    encoder = Encoder(EncoderConfig(depth=1, image_size=(32, 48), window=2))
+    target = objectives.encode_targets(encoder, torch.randn(2, 3, 4, 32, 48), torch.tensor([[0.0, 0.1]] * 2))
+    assert not target.requires_grad
+    assert target.mean(-1).abs().max() < 1e-5 and (target.std(-1, correction=0) - 1).abs().max() < 1e-2
