@@ -13,6 +13,7 @@ import pytest
 import recorded
 from bundles import make_bundle
 from peer import Peer
+from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import PointCloud2
 
 HERE = Path(__file__).parent
@@ -104,7 +105,10 @@ def test_perception_is_stopped_with_ctrl_c(bundle, tmp_path):
     extra.write_text('/**/perception:\n  ros__parameters:\n    view_rate: 3.0\n')
     arguments = {'namespace': 'robot', 'image_topic': '/eye', 'params_file': extra, 'log_level': 'warn'}
     with Peer() as peer, Launched('perception.launch.py', bundle=bundle, **arguments) as launched:
-        peer.publisher(PointCloud2, '/robot/perception/futures')  # until the controller listens
+        peer.publisher(PointCloud2, '/robot/perception/futures')  # the controller listens
+        asked = GetParameters.Request(names=['view_rate', 'image_topic'])
+        view_rate, image_topic = peer.call(GetParameters, '/robot/perception/get_parameters', asked).values
+        assert (view_rate.double_value, image_topic.string_value) == (3.0, '/eye')
         code, output = launched.end(interrupt=True)
     assert code == 0 or code == 1  # the number of an interrupted launch differs between distributions
     assert '[INFO] [perception]' not in output
