@@ -117,6 +117,7 @@ def test_children_end_though_the_parent_is_killed(tmp_path):
     parent = subprocess.Popen(python(f'''
         import signal
         from jepa_ros.demo.processes import ProcessGroup
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell's & has it ignored
         child = ProcessGroup({str(tmp_path)!r}).start("sleeper", {SLEEPER!r})
         while "up" not in child.last_lines(): child.wait(0.01)
         print(child.pid, flush=True); signal.pause()'''), stdout=subprocess.PIPE, text=True)
