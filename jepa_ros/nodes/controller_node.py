@@ -214,11 +214,9 @@ class ControllerNode(lifecycle.ManagedNode):
         if command.target is not None:
             self._send_target(command)
         if command.phase is not before:
-            if command.phase is Phase.STOPPED:
-                self.get_logger().warning(f'stopped: {command.reason}', throttle_duration_sec=1.0)
-            elif command.phase is Phase.FOLLOWING:
+            if command.phase is Phase.FOLLOWING:
                 self.get_logger().info('following', throttle_duration_sec=1.0)
-            self.report()
+            self.report()  # says and logs why it stopped
 
     def _send_twist(self, velocity: np.ndarray) -> None:
         message = TwistStamped()
