@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-# Asks Linux to interrupt the child should its parent be killed, then becomes the child. A separate program
-# and not preexec_fn, because Python code between fork and exec can deadlock in a process that has threads.
-_TIED = ('import ctypes,os,sys; ctypes.CDLL(None).prctl(1, 2, 0, 0, 0); '
+# Asks Linux to interrupt the child should its parent be killed, and hears interrupts where a shell's & had them ignored, then
+# becomes the child. A separate program and not preexec_fn, because Python code between fork and exec can deadlock in a
+# process that has threads.
+_TIED = ('import ctypes,os,signal,sys; ctypes.CDLL(None).prctl(1, 2, 0, 0, 0); signal.signal(2, signal.SIG_DFL); '
          'os.getppid() == int(sys.argv[1]) and os.execvp(sys.argv[2], sys.argv[2:])')
 
 
@@ -79,7 +80,10 @@ class Child:
     def obituary(self) -> str:
         """Say how it ended, or that it runs, with the last lines of its log."""
         code = self.code()
-        how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
+        if code is None:
+            how = 'still runs'
+        else:
+            how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
         said = self.last_lines() or '(it printed nothing)'
         return f'{self.name} {how}; its last lines ({self.log}):\n{said}'
 

@@ -101,12 +101,13 @@ def test_the_end_of_a_child_that_is_done_is_no_crash(tmp_path):
 
 
 def test_interrupt_is_heard_though_the_parent_ignores_it(tmp_path):
-    """A shell's ``&`` has SIGINT ignored, and children inherit that; the demo restores it for all of them."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell's ``&`` has SIGINT ignored, and children inherit that; those of a group hear it all the same."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with ProcessGroup(tmp_path) as group:
             child = group.start('sleeper', SLEEPER)
             assert up(child)
+            assert 'sleeper still runs' in child.obituary()
         assert child.code() not in (0, -signal.SIGKILL)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -117,7 +118,6 @@ def test_children_end_though_the_parent_is_killed(tmp_path):
     parent = subprocess.Popen(python(f'''
         import signal
         from jepa_ros.demo.processes import ProcessGroup
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell's & has it ignored
         child = ProcessGroup({str(tmp_path)!r}).start("sleeper", {SLEEPER!r})
         while "up" not in child.last_lines(): child.wait(0.01)
         print(child.pid, flush=True); signal.pause()'''), stdout=subprocess.PIPE, text=True)
