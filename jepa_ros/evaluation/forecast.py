@@ -7,12 +7,12 @@ same encoder sees later, at the slice nearest to the horizon within half a slice
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from jepa_ros.data.recordings import RecordingError, open_recording
 from jepa_ros.data.sequences import find_recordings
+from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.readout import Readout
 from jepa_ros.engine.session import open_session
 from jepa_ros.evaluation.offline import run_recording
@@ -59,13 +59,11 @@ def evaluate(bundle, patterns, topic=None, label_topic=None, threads=0, progress
     :param label_topic: topic of the readout's true image point (geometry_msgs/PointStamped), None: no readout rows.
     :returns: list of dicts per recording, then one for all together: name, slices, skill rows, point rows.
     """
-    from jepa_ros.engine.bundle import Bundle
-
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     session = open_session(bundle, threads=threads, surprise=False)
     readout = Readout.open(bundle) if bundle.manifest.readout and label_topic else None
     horizons = session.check_horizons(None)
-    mean_file = Path(bundle.path) / 'latent_mean.npy'
+    mean_file = bundle.path / 'latent_mean.npy'
     mean = np.load(mean_file) if mean_file.exists() else np.zeros(bundle.manifest.latent_dim, np.float32)
     reports, total = [], _Judge(horizons, mean, bundle.manifest.slice_period)
     for path in progress(find_recordings(patterns)):
