@@ -15,6 +15,8 @@ from torch import nn
 from jepa_ros.nets import rotary as rope
 from jepa_ros.nets.vit import NORM_EPS, Block, initialise
 
+TREND_POWERS = 2  # a straight line and its bend
+
 
 class DtEmbedding(nn.Module):
     """Seconds to features: sines at octaves of one cycle per four seconds up to 16 Hz, then two layers."""
@@ -34,9 +36,9 @@ class Forecaster(nn.Module):
     """
     Δt-conditioned prediction of future latents.
 
-    The output is the newest latent, plus a learned linear mix of the context's latents at the same place (per feature and
-    horizon: a trend, an average), plus what the transformer adds. Both begin at zero, that is at persistence; what is
-    left to the transformer is what moves from place to place.
+    The output is the newest latent, plus a learned linear trend of the context's latents at the same place (per feature, a
+    polynomial in dt that is zero at dt = 0), plus what the transformer adds. Both begin at zero, that is at persistence;
+    what is left to the transformer is what moves from place to place.
 
     :param encoder: the `EncoderConfig` whose latents it reads.
     :param latent_dim: D.
@@ -52,11 +54,20 @@ class Forecaster(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.proj = nn.Linear(width, latent_dim)
-        self.mix = nn.Linear(width, context * latent_dim)
+        self.trend = nn.Parameter(torch.zeros(TREND_POWERS, context + 1, latent_dim))  # the last row is a constant
         initialise(self, self.blocks)
-        for layer in (self.proj, self.mix):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def powers(self, dt):
+        """
+        The terms of the trend's polynomial.
+
+        :param dt: float [...], seconds.
+        :returns: float [..., TREND_POWERS]: dt in units of the context's length, to the power of 1 and up.
+        """
+        span = self.context * self.encoder.slice_period
+        return (dt[..., None] / span) ** torch.arange(1, TREND_POWERS + 1, device=dt.device)
 
     def forward(self, context, times, dt):
         """
@@ -80,10 +91,10 @@ class Forecaster(nn.Module):
         for block in self.blocks:
             x, q = self._block(block, x, q, table, query_table, horizons)
         q = self.norm(q).unflatten(0, (batch, horizons))
-        weights = self.mix(step).unflatten(-1, (slices, -1))  # [B, K, S, D]
-        mixed = (weights[:, :, :, None] * context[:, None]).sum(2)
+        slopes = torch.einsum('bsnd,psd->bpnd', context, self.trend[:, :-1]) + self.trend[:, None, -1]
+        trend = torch.einsum('bkp,bpnd->bknd', self.powers(dt), slopes)
         # The newest latent is added last: in bfloat16 a small weight would be lost beside its 1.
-        return newest[:, None] + (mixed + self.proj(q))
+        return newest[:, None] + (trend + self.proj(q))
 
     @staticmethod
     def _block(block, x, q, table, query_table, horizons):

@@ -27,6 +27,7 @@ class Data:
     """Where clips come from, and how they are cut and changed."""
 
     train: list[str] = _key([], 'files, folders or globs to train on (videos, rosbag2, ROS 1 bags)')
+    weights: list[float] = _key([], 'how often each entry of train is drawn; empty: by its number of frames')
     validation: list[str] = _key([], 'the same for validation; no file may stand in two lists')
     held_out: list[str] = _key([], 'the same for the final figures; never read by the trainer')
     labels: dict[str, str] = _key({}, 'readout name: bag topic with its image point (geometry_msgs/PointStamped)')
@@ -144,6 +145,10 @@ class Config:
 
         :raises JepaError: for values that do not fit each other.
         """
+        weights = self.data.weights
+        if weights and (len(weights) != len(self.data.train) or min(weights) < 0 or not sum(weights)):
+            raise JepaError(f'data.weights takes one number for each entry of data.train ({len(self.data.train)}), none '
+                            f'negative and not all 0, found {weights}')
         longest = self.data.slices - self.forecaster.context
         slice_period = self.data.frame_period * self.encoder.tubelet
         if longest < 1 or longest * slice_period < min(self.forecaster.horizons):

@@ -50,30 +50,33 @@ def forecast(forecaster, latents, times, context, newest, targets):
 
 
 @torch.no_grad()
-def start_from_least_squares(forecaster, latents):
+def start_from_least_squares(forecaster, latents, times):
     """
-    Set the forecaster's linear mix to the least-squares forecast per feature, the same for every horizon.
+    Set the forecaster's trend to the least-squares forecast, feature by feature.
 
     Gradient descent gets there too, slowly: most tokens of most scenes stand still and say nothing about trends.
 
-    :param forecaster: untrained; its bias terms are written.
-    :param latents: float [C, T, N, D], a bank of clips.
+    :param forecaster: untrained; its `trend` is written.
+    :param latents: float [C, T, N, D], a bank of clips; `times`: float [C, T], seconds.
     """
     context, dim = forecaster.context, latents.shape[-1]
-    normal = torch.zeros(dim, context + 1, context + 1, dtype=torch.float64)
-    moment = torch.zeros(dim, context + 1, dtype=torch.float64)
-    for chunk in latents.split(64):
+    powers, terms = len(forecaster.trend), context + 1
+    normal = torch.zeros(dim, powers, terms, powers, terms, dtype=torch.float64)
+    moment = torch.zeros(dim, powers, terms, dtype=torch.float64)
+    for chunk, at in zip(latents.split(32), times.split(32)):
         chunk = chunk.float()
         for newest in range(context - 1, chunk.shape[1] - 1):
-            past = chunk[:, newest - context + 1:newest + 1].permute(3, 1, 0, 2).flatten(2)  # [D, S, C * N]
-            past = torch.cat((past, torch.ones_like(past[:, :1])), 1)
-            change = (chunk[:, newest + 1:] - chunk[:, newest, None]).mean(1).permute(2, 0, 1).flatten(1)
-            normal += past @ past.mT
-            moment += (past @ change[..., None])[..., 0]
-    ridge = 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(context + 1)
-    solution = torch.linalg.solve(normal + ridge, moment).float()  # [D, S + 1]
-    forecaster.mix.bias.copy_(solution[:, :context].T.flatten())
-    forecaster.proj.bias.copy_(solution[:, context])
+            past = chunk[:, newest - context + 1:newest + 1]
+            past = torch.cat((past, torch.ones_like(past[:, :1])), 1)  # [C, terms, N, D]
+            change = chunk[:, newest + 1:] - chunk[:, newest, None]  # [C, K, N, D]
+            power = forecaster.powers(at[:, newest + 1:] - at[:, newest, None])  # [C, K, powers]
+            gram = torch.einsum('cind,cjnd->cijd', past, past)
+            normal += torch.einsum('ckp,ckq,cijd->dpiqj', power, power, gram)
+            moment += torch.einsum('cpnd,cind->dpi', torch.einsum('ckp,cknd->cpnd', power, change), past)
+    normal, moment = normal.flatten(3).flatten(1, 2), moment.flatten(1)
+    ridge = 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(powers * terms)
+    solution = torch.linalg.solve(normal + ridge, moment)
+    forecaster.trend.copy_(solution.float().unflatten(1, (powers, terms)).permute(1, 2, 0))
 
 
 def point_likelihood(point, covariance, label):

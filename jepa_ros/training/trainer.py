@@ -8,6 +8,7 @@ Every step draws its clips and masks from (seed, step) alone, so a resumed run s
 
 import contextlib
 import json
+import logging
 import math
 import queue
 import signal
@@ -27,6 +28,8 @@ from jepa_ros.training import config as configuration
 from jepa_ros.training import model as models
 from jepa_ros.training import objectives, watch
 
+logger = logging.getLogger(__name__)
+
 UNSEEN_WEIGHT = 0.25  # of a drawn label in the readout's loss: it teaches modesty, and takes few examples
 HORIZONS_PER_STEP = 3  # slices a step asks the forecaster for; more of them cost time and vary little
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
@@ -45,7 +48,7 @@ class Trainer:
     def __init__(self, config, out, roots=('.',), cache='.cache'):
         self.config, self.out = config, Path(out)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.sampler, self.validation = self._open_data(roots, Path(cache))
+        self.samplers, self.weights, self.validation = self._open_data(roots, Path(cache))
         self.model = models.Model(config)
         self.optimiser = torch.optim.AdamW(self._groups(), betas=(0.9, 0.95))
         self.step, self.history, self.best = 0, [], -math.inf
@@ -130,7 +133,7 @@ class Trainer:
         bank = self._encode_bank(progress, stop)
         first = self.config.pretraining.steps
         if self.step == first and not stop.is_set():
-            objectives.start_from_least_squares(self.model.forecaster, bank[0])
+            objectives.start_from_least_squares(self.model.forecaster, *bank[:2])
         task = progress.add_task('heads', total=self.config.heads.steps, completed=self.step - first, figures='')
         while self.step < self.steps and not stop.is_set():
             figures = self.heads_step(*self.bank_batch(self.step, *bank))
@@ -265,7 +268,8 @@ class Trainer:
     def _clips(self, rng, count):
         """Random clips: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), labels float32 [B, T, 2]."""
         values = self.config
-        clips = [self.sampler.sample(rng) for _ in range(count)]
+        sources = rng.choice(len(self.samplers), size=count, p=self.weights)
+        clips = [self.samplers[source].sample(rng) for source in sources]
         times = np.stack([clip.times[values.encoder.tubelet - 1::values.encoder.tubelet] for clip in clips])
         frames = _light(rng, np.stack([clip.images for clip in clips]), values.data.light)
         return torch.from_numpy(frames), torch.from_numpy(times).float(), self._labels(clips)
@@ -337,18 +341,29 @@ class Trainer:
         margin = tuple(round(side * CACHE_MARGIN) for side in size)
         common = {'size': size, 'frames': data.slices * self.config.encoder.tubelet,
                   'frame_period': data.frame_period}
-        samplers = []
-        for patterns, extra in ((data.train, {'jitter': data.jitter, 'drop': data.drop,
-                                              'stretch': tuple(data.stretch),
-                                              'augment': Augment(scale=tuple(data.crop), flip=data.flip)}),
-                                (data.validation, {})):
-            sequences = load_sequences(expand(patterns, roots), margin, cache, labels=data.labels)
-            samplers.append(ClipSampler(sequences, **common, **extra))
-        clips = list(samplers[1].clips(data.validation_stride))
+
+        def sampler(patterns, **extra):
+            return ClipSampler(load_sequences(patterns, margin, cache, labels=data.labels), **common, **extra)
+
+        # One sampler for each entry of data.train, so that a few minutes of real video are not lost among hours of others.
+        augment = Augment(scale=tuple(data.crop), flip=data.flip)
+        samplers, weights = [], []
+        for index, pattern in enumerate(expand(data.train, roots)):
+            try:
+                one = sampler([pattern], jitter=data.jitter, drop=data.drop, stretch=tuple(data.stretch), augment=augment)
+            except JepaError as error:
+                logger.warning('left out of training: %s', error)
+                continue
+            samplers.append(one)
+            weights.append(data.weights[index] if data.weights else len(one))
+        if not sum(weights):
+            raise JepaError('data.train holds no recording that can be read and is long enough for a clip '
+                            f'({common["frames"] * data.frame_period:.2f} s)')
+        clips = list(sampler(expand(data.validation, roots)).clips(data.validation_stride))
         if not clips:
             raise JepaError('data.validation holds no clip long enough for data.slices '
                             f'({common["frames"] * data.frame_period:.2f} s of frames)')
-        return samplers[0], clips
+        return samplers, np.array(weights) / sum(weights), clips
 
 
 def expand(patterns, roots):

@@ -19,8 +19,8 @@ DIM, N = 24, 6
 def forecaster():
     torch.manual_seed(0)
     forecaster = Forecaster(CONFIG, DIM, 4, width=32, depth=2, heads=2).eval()
-    for layer in (forecaster.proj, forecaster.mix):   # they begin at zero: give them something to say
-        torch.nn.init.normal_(layer.weight, std=0.2)
+    for weight in (forecaster.proj.weight, forecaster.trend):   # they begin at zero: give them something to say
+        torch.nn.init.normal_(weight, std=0.2)
     return forecaster
 
 

@@ -24,6 +24,8 @@ def test_every_shipped_configuration_is_valid(path):
     ({'heads': {'steps': True}}, 'heads.steps takes int, found True'),
     ({'data': {'train': 'videos'}}, "data.train takes .*list.*found 'videos'"),
     ({'data': {'crop': [0.5, 'all']}}, "data.crop takes float, found 'all'"),
+    ({'data': {'train': ['a', 'b'], 'weights': [1.0]}}, 'one number for each entry of data.train .2.'),
+    ({'data': {'train': ['a', 'b'], 'weights': [0.0, 0.0]}}, 'not all 0'),
     ({'encoder': 3}, 'encoder. must be a table of keys, found 3'),
     ({'data': {'slices': 4}}, 'data.slices .4. must hold forecaster.context'),
     ({'encoder': {'window': 0}}, 'would read latents that have seen the future'),

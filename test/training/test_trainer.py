@@ -99,7 +99,7 @@ def test_labels_are_the_clips_points_and_drawn_anew_where_there_is_nothing(value
     values['data']['labels'] = {'handle': '/sim/handle'}
     values['readout'] = {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2}
     run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
-    clip = run.sampler.sample(np.random.default_rng(0))
+    clip = run.samplers[0].sample(np.random.default_rng(0))
     xy = np.tile(np.float32([[0.25, 0.75]]), (12, 1))
     state = np.array([1] * 6 + [2] * 2 + [0] * 4, np.uint8)
     clip.points['handle'] = (xy, state)
@@ -111,6 +111,15 @@ def test_labels_are_the_clips_points_and_drawn_anew_where_there_is_nothing(value
     assert ((drawn >= 0) & (drawn <= 1)).all() and not (run.bank_batch(1, *bank)[2][0, 4:] == drawn[0, 4:]).any()
     assert np.isfinite(run.heads_step(*first)['loss'])
     assert run.run()
+
+
+def test_entries_are_drawn_by_their_weights_and_a_damaged_one_is_left_out(values, videos, tmp_path, cache, caplog):
+    broken = tmp_path / 'broken.mp4'
+    broken.write_bytes(b'no video')
+    values['data'] |= {'train': ['train/0.mp4', str(broken), 'train/1.mp4'], 'weights': [1.0, 5.0, 3.0]}
+    run = trainer(configuration.from_dict(values), videos, tmp_path / 'run', cache)
+    assert run.weights.tolist() == [0.25, 0.75] and len(run.samplers) == 2
+    assert any('broken.mp4' in record.message for record in caplog.records)
 
 
 def test_another_configuration_in_the_same_folder_is_refused_by_name(values, videos, tmp_path, cache):
