@@ -23,6 +23,8 @@ FAMILIES = ('ijepa', 'vjepa', 'vjepa2', 'vjepa2.1')
 MODES = ('frame', 'clip', 'stream')
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 ENCODER, FORECASTER, READOUT = 'encoder.onnx', 'forecaster.onnx', 'readout.onnx'
+LATENT_MEAN = 'latent_mean.npy'  # optional: mean of the training latents, float32 [D]
+WEIGHTS = ('encoder', 'target_encoder', 'ema_encoder')
 _SHA256 = re.compile('[0-9a-f]{64}')
 
 
@@ -109,7 +111,7 @@ class Weights:
     """
     Where the weights come from.
 
-    :param which: ``encoder`` or ``target_encoder``
+    :param which: one of :data:`WEIGHTS`: the key in the checkpoint
     :param sha256: of the checkpoint
     :param source: who trained it, with what
     :param licence: of the weights
@@ -143,7 +145,9 @@ class Manifest:
     :param files: sha256 of every file of the bundle
     :param training: free: data, steps, command
     :param metrics: free: what was measured
-    :param parity: greatest absolute difference between checkpoint and graph, per output
+    :param parity: greatest absolute difference between checkpoint (in float32) and graph, per output
+    :param cosine: mean cosine similarity between the two, per output
+    :param parity_inputs: what both were run on
     """
 
     format: int
@@ -169,6 +173,8 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, float] = field(default_factory=dict)
+    cosine: dict[str, float] = field(default_factory=dict)
+    parity_inputs: str = ''
 
     @classmethod
     def from_dict(cls, data: Any) -> 'Manifest':
@@ -240,7 +246,7 @@ class Manifest:
             _expect(min(self.grid) > 1, 'grid', 'at least 2 rows and 2 columns with a readout',
                     list(self.grid))
             _one_of('readout.quantity', self.readout.quantity, ('image_point',))
-        _one_of('weights.which', self.weights.which, ('encoder', 'target_encoder'))
+        _one_of('weights.which', self.weights.which, WEIGHTS)
         _sha256('weights.sha256', self.weights.sha256)
         self._validate_files()
 

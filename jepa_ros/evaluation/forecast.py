@@ -13,6 +13,7 @@ import numpy as np
 from jepa_ros.data.recordings import RecordingError, open_recording
 from jepa_ros.data.sequences import find_recordings
 from jepa_ros.engine.bundle import Bundle
+from jepa_ros.engine.manifest import LATENT_MEAN
 from jepa_ros.engine.readout import Readout
 from jepa_ros.engine.session import open_session
 from jepa_ros.evaluation.offline import run_recording
@@ -63,7 +64,7 @@ def evaluate(bundle, patterns, topic=None, label_topic=None, threads=0, progress
     session = open_session(bundle, threads=threads, surprise=False)
     readout = Readout.open(bundle) if bundle.manifest.readout and label_topic else None
     horizons = session.check_horizons(None)
-    mean_file = bundle.path / 'latent_mean.npy'
+    mean_file = bundle.path / LATENT_MEAN
     mean = np.load(mean_file) if mean_file.exists() else np.zeros(bundle.manifest.latent_dim, np.float32)
     reports, total = [], _Judge(horizons, mean, bundle.manifest.slice_period)
     for path in progress(find_recordings(patterns)):
