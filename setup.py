@@ -97,6 +97,8 @@ setup(
             'webdataset>=0.2.100,<2',
         ],
         'openvino': ['openvino>=2024.4,<2027'],
+        # on a Jetson TensorRT is part of JetPack
+        'tensorrt': ['tensorrt>=10.3; platform_machine == "x86_64"', 'cuda-bindings>=12.6'],
         'sim': ['mujoco>=3.2'],
         'ros-kilted': ros_wheels('>=9,<10'),
         'ros-jazzy': ros_wheels('>=7,<8'),

@@ -16,12 +16,13 @@ class Readout:
     The graph knows only the part of the image that the model saw; the tokens' positions tell where it lies.
 
     :param bundle: one that has a readout
-    :param backend: as for :func:`~jepa_ros.engine.backends.open_graph`
+    :param backend: as for :func:`~jepa_ros.engine.backends.open_graph`; by default the CPU, because a readout is
+        small and would only wait for the encoder on the GPU
     :param threads: of one run; one is enough for a readout
     :raises EngineError: the bundle has no readout, or its graph is not as it must be
     """
 
-    def __init__(self, bundle: Bundle, backend: str = 'auto', threads: int = 1):
+    def __init__(self, bundle: Bundle, backend: str = 'onnxruntime-cpu', threads: int = 1):
         if bundle.readout is None:
             raise EngineError(f"expected a bundle with a readout, found '{bundle.manifest.name}' without")
         self.manifest = bundle.manifest
@@ -34,7 +35,7 @@ class Readout:
                           [_f32('point', None, 2), _f32('cov', None, 2, 2)])
 
     @classmethod
-    def open(cls, bundle, backend: str = 'auto', threads: int = 1) -> 'Readout':
+    def open(cls, bundle, backend: str = 'onnxruntime-cpu', threads: int = 1) -> 'Readout':
         """Open the readout of a :class:`Bundle`, of the path of one, or of one shipped under that name."""
         return cls(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), backend, threads)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_ros.clip import Frames, WindowRequest
-from jepa_ros.engine.backends import EngineError, Graph, Tensor, open_graph
+from jepa_ros.engine.backends import EngineError, Graph, Ring, Tensor, open_graph
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.manifest import ENCODER, FORECASTER
 from jepa_ros.images import Geometry
@@ -273,8 +273,10 @@ class StreamSession(EncoderSession):
     A block-causal video encoder with a rolling key/value cache: only the newest slice is computed.
 
     Keys are cached already rotated to their own time, so a slot needs no order: the newest slice overwrites
-    the oldest one.
+    the oldest one. The cache lies where the backend computes.
     """
+
+    _cache: Ring | None = None
 
     @property
     def request(self):
@@ -294,10 +296,10 @@ class StreamSession(EncoderSession):
     def reset(self):
         """Forget everything: all slots are empty, and time begins with the next slice."""
         super().reset()
-        stream, tokens = self.manifest.stream, self.manifest.tokens
-        cached = (stream.slices - 1) * tokens
-        self._past = np.zeros((stream.layers, 2, stream.heads, cached, stream.head_dim), np.float32)
-        self._bias = np.full(cached, _EMPTY, np.float32)
+        if self._cache is None:
+            self._cache = self._encoder.ring('past', 'present', axis=3)
+        self._cache.clear()
+        self._bias = np.full((self.manifest.stream.slices - 1) * self.manifest.tokens, _EMPTY, np.float32)
         self._slot = 0
         self._origin_ns: int | None = None
 
@@ -309,11 +311,8 @@ class StreamSession(EncoderSession):
         # In float64: after hours the angles are large, and only their remainder matters.
         angles = (stamp - self._origin_ns) / 1e9 / stream.rotary_period * np.array(stream.frequencies)
         rotary = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-        outputs = self._encoder.run({'frames': frames.images, 'rotary': rotary, 'past': self._past,
-                                     'bias': self._bias})
-        slot = slice(self._slot * tokens, (self._slot + 1) * tokens)
-        self._past[:, :, :, slot] = outputs['present']
-        self._bias[slot] = 0
+        outputs = self._cache.run({'frames': frames.images, 'rotary': rotary, 'bias': self._bias}, self._slot)
+        self._bias[self._slot * tokens:(self._slot + 1) * tokens] = 0
         self._slot = (self._slot + 1) % (stream.slices - 1)
         return outputs['tokens'][None], frames.stamps_ns[-1:]
 

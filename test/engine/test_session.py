@@ -127,10 +127,10 @@ def test_time_matters_to_the_stream(loaded):
 def test_only_one_slot_of_the_cache_changes_per_step(loaded):
     session = open_session(loaded['stream'])
     session.step(tubelet(0))
-    cache = session._past
+    cache = session._cache._past
     before = cache.copy()
     session.step(tubelet(1))
-    assert session._past is cache  # never copied
+    assert session._cache._past is cache  # never copied
     changed = (cache != before).any(axis=(0, 1, 2, 4)).reshape(3, 48)
     assert changed.all(axis=1).tolist() == [False, True, False] and not changed[[0, 2]].any()
 

@@ -18,7 +18,7 @@ PACKAGE_XML = ElementTree.parse(REPOSITORY / 'package.xml').getroot()
 SOURCES = sorted((REPOSITORY / 'jepa_ros').rglob('*.py'))
 
 # what a module is called where it is declared, when that is not its own name
-DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'yaml': 'PyYAML', 'backports': 'backports.zstd'}
+DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'yaml': 'PyYAML', 'backports': 'backports.zstd', 'cuda': 'cuda-bindings'}
 ROSDEP = {'cv2': 'python3-opencv', 'yaml': 'python3-yaml', 'numpy': 'python3-numpy'}
 # never required: used where a ROS installation has them
 OPTIONAL = {'cv_bridge', 'launch', 'launch_ros', 'ament_index_python'}

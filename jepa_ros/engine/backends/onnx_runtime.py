@@ -1,28 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX Runtime on the CPU: the backend that is always there."""
+"""ONNX Runtime: the backend that is always there, on the CPU and, where its build has them, on CUDA and TensorRT."""
 
 from pathlib import Path
 
 import numpy as np
 
+from jepa_ros.engine.backends import plans
 from jepa_ros.engine.backends.graph import EngineError, Graph, Tensor
 
 _DTYPES = {'tensor(float)': np.float32, 'tensor(uint8)': np.uint8, 'tensor(int64)': np.int64}
 
+CPU, CUDA, TENSORRT = 'CPUExecutionProvider', 'CUDAExecutionProvider', 'TensorrtExecutionProvider'
+_PLACES = {CPU: 'the CPU', CUDA: 'CUDA', TENSORRT: 'its TensorRT provider'}
+
 
 def open_graph(path: Path, threads: int) -> Graph:
-    """Open an ONNX file; see :func:`jepa_ros.engine.backends.open_graph`."""
-    return OnnxRuntimeGraph(path, threads)
+    """
+    Open an ONNX file on CUDA if this ONNX Runtime has it, else on the CPU.
+
+    Its TensorRT provider is taken by name alone: where it runs, so does our own backend, whose plans are
+    checked and whose builds show progress.
+    """
+    return OnnxRuntimeGraph(path, threads, None)
+
+
+def open_on_cpu(path: Path, threads: int) -> Graph:
+    """Open an ONNX file on the CPU, whatever else there is."""
+    return OnnxRuntimeGraph(path, threads, CPU)
+
+
+def open_on_cuda(path: Path, threads: int) -> Graph:
+    """Open an ONNX file on CUDA, or raise EngineError."""
+    return OnnxRuntimeGraph(path, threads, CUDA)
+
+
+def open_on_tensorrt(path: Path, threads: int) -> Graph:
+    """Open an ONNX file with ONNX Runtime's TensorRT provider, or raise EngineError."""
+    return OnnxRuntimeGraph(path, threads, TENSORRT)
 
 
 class OnnxRuntimeGraph(Graph):
-    """An ONNX Runtime session."""
+    """
+    An ONNX Runtime session.
 
-    def __init__(self, path: Path, threads: int):
+    :param provider: that it must run on; None: CUDA if it works, else the CPU
+    """
+
+    def __init__(self, path: Path, threads: int, provider: str | None):
         try:
             import onnxruntime
         except ImportError as error:
             raise EngineError(f"expected onnxruntime ('pip install onnxruntime'), found {error}") from error
+        available = onnxruntime.get_available_providers()
+        if provider is not None and provider not in available:
+            raise EngineError(f"expected an ONNX Runtime with {provider} ('pip install onnxruntime-gpu'), "
+                              f"found {', '.join(available)}")
+        wanted = provider or (CUDA if CUDA in available else CPU)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -30,13 +63,18 @@ class OnnxRuntimeGraph(Graph):
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options,
-                                                         providers=['CPUExecutionProvider'])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=_providers(wanted, path))
         except Exception as error:  # ONNX Runtime's own have no common base
             raise EngineError(f'{path}: expected a graph for ONNX Runtime, found {_line(error)}') from error
+        # It falls back by itself, silently.
+        taken = self._session.get_providers()[0]
+        if provider is not None and taken != provider:
+            raise EngineError(f'expected ONNX Runtime to run on {_PLACES[provider]}, found that it fell back to '
+                              f'{_PLACES.get(taken, taken)}: its libraries or the GPU are missing')
         self.inputs = tuple(_tensor(path, node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(path, node) for node in self._session.get_outputs())
-        self.description = (f'onnxruntime {onnxruntime.__version__} on the CPU, '
+        fallen = f' ({_PLACES[wanted]} did not start)' if taken != wanted else ''
+        self.description = (f'onnxruntime {onnxruntime.__version__} on {_PLACES.get(taken, taken)}{fallen}, '
                             f"threads: {threads or 'one per core'}")
 
     def run(self, feeds):
@@ -46,6 +84,18 @@ class OnnxRuntimeGraph(Graph):
         except Exception as error:
             raise EngineError(f'expected the graph to run, found {_line(error)}') from error
         return {tensor.name: value for tensor, value in zip(self.outputs, values)}
+
+
+def _providers(wanted: str, path: Path) -> list:
+    """Return providers with options: float32 stays float32, and TensorRT keeps its engines beside our plans."""
+    if wanted == CPU:
+        return [CPU]
+    cuda = (CUDA, {'use_tf32': '0'})
+    if wanted == CUDA:
+        return [cuda, CPU]
+    cache = str(plans.writable_directory(path))
+    return [(TENSORRT, {'trt_engine_cache_enable': '1', 'trt_engine_cache_path': cache,
+                        'trt_timing_cache_enable': '1', 'trt_timing_cache_path': cache}), cuda, CPU]
 
 
 def _tensor(path: Path, node) -> Tensor:
