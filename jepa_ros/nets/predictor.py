@@ -15,15 +15,18 @@ class Predictor(nn.Module):
     :param encoder: the `EncoderConfig` of the encoder it reads.
     :param encoder_width: D.
     :param width: its own width, a multiple of `heads`.
+    :param predicts_context: give the context tokens an output of their own, as V-JEPA 2.1 does
+        (facebookresearch/vjepa2, `app/vjepa_2_1/models/predictor.py`).
     """
 
-    def __init__(self, encoder, encoder_width, width=96, depth=4, heads=3):
+    def __init__(self, encoder, encoder_width, width=96, depth=4, heads=3, predicts_context=False):
         super().__init__()
         self.encoder, self.head_dim = encoder, width // heads
         self.embed = nn.Linear(encoder_width, width)
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.proj = nn.Linear(width, encoder_width)
+        self.proj_context = nn.Linear(width, encoder_width) if predicts_context else None
         initialise(self, self.blocks)
         self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
 
@@ -36,10 +39,22 @@ class Predictor(nn.Module):
         :param times: float [B, T], seconds.
         :returns: float [B, Q, D].
         """
+        return self.proj(self._hidden(context, context_ids, target_ids, times)[:, context_ids.shape[1]:])
+
+    def with_context(self, context, context_ids, target_ids, times):
+        """
+        Fill the target positions and say again what the context is; needs `predicts_context`.
+
+        :returns: float [B, Q, D] at the targets, float [B, M, D] at the context.
+        """
+        x, seen = self._hidden(context, context_ids, target_ids, times), context_ids.shape[1]
+        return self.proj(x[:, seen:]), self.proj_context(x[:, :seen])
+
+    def _hidden(self, context, context_ids, target_ids, times):
         queries = self.mask_token.expand(*target_ids.shape, -1)
         x = torch.cat((self.embed(context), queries.to(context.dtype)), 1)
         ids = torch.cat((context_ids, target_ids), 1)
         rotary = rope.token_table(times / self.encoder.slice_period, ids, self.encoder.grid, self.head_dim)
         for block in self.blocks:
             x = block(x, rotary)
-        return self.proj(self.norm(x[:, context_ids.shape[1]:]))
+        return self.norm(x)

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What is minimised.
-
-Notation: f_θ the encoder, f_ξ its exponential moving average (the target encoder), g_θ the predictor,
-LN LayerNorm without affine, sg stop-gradient.
-"""
+"""The forecaster's losses: later latents from earlier ones."""
 
 import torch
 import torch.nn.functional as F
@@ -12,28 +7,13 @@ import torch.nn.functional as F
 from jepa_ros.nets.vit import normalise_output
 
 
-def masked_prediction(encoder, predictor, frames, times, context_ids, target_ids, targets):
-    """
-    V-JEPA's loss: the latents of hidden tokens from the tokens that were kept.
-
-    L = mean | g_θ(f_θ(x_context), positions) − sg(LN(f_ξ(x)))_hidden |, L1 as in Bardes et al. 2024, equation 1.
-
-    :param frames: float [B, 3, F, height, width]; `times`: float [B, T].
-    :param context_ids: int64 [B, M]; `target_ids`: int64 [B, Q].
-    :param targets: float [B, T * N, D], the target encoder's latents of the whole clip, already LayerNormed.
-    """
-    context = encoder(frames, times, context_ids)
-    predicted = predictor(context, context_ids, target_ids, times)
-    hidden = targets.gather(1, target_ids[..., None].expand(-1, -1, targets.shape[-1]))
-    return F.l1_loss(predicted, hidden)
-
-
 def forecast(forecaster, latents, times, context, newest, targets):
     """
     The forecaster's loss: later latents from earlier ones, all from one block-causal pass of the target encoder.
 
-    The pass is causal, so a context slice holds nothing of the slices after it: nothing leaks. Δt is whatever the
-    clip's jittered and stretched frames give, so it is drawn from a continuum.
+    The pass is causal, so a context slice holds nothing of the slices after it: nothing leaks. (Latents of a bidirectional
+    encoder come from `prefix.encode_prefix` and `prefix.encode_newest`.) Δt is whatever the clip's jittered and stretched
+    frames give, so it is drawn from a continuum.
 
     :param latents: float [B, T, N, D], LayerNormed latents of the target encoder, no gradient.
     :param times: float [B, T], seconds.
@@ -47,6 +27,25 @@ def forecast(forecaster, latents, times, context, newest, targets):
     dt = times[:, targets] - origin
     futures = forecaster(latents[:, first:newest + 1], times[:, first:newest + 1] - origin, dt)
     return F.mse_loss(futures, latents[:, targets]), futures, dt
+
+
+def joint_forecast(encoder, forecaster, frames, times, newest, later, targets):
+    """
+    The forecaster's loss with a gradient into the encoder: a term beside `v_jepa` while an encoder is pretrained.
+
+    Only the frames up to the newest context slice are encoded, whatever the encoder's attention: nothing leaks.
+
+    :param frames: float [B, 3, F, height, width]; `times`: float [B, T], seconds.
+    :param newest: index of the newest context slice; `later`: K indices of later slices.
+    :param targets: float [B, T * N, D], `encode_targets` of the whole clip.
+    :returns: loss (mean squared error).
+    """
+    seen = newest + 1
+    frames = frames[:, :, :frames.shape[2] // times.shape[1] * seen]
+    latents = normalise_output(encoder(frames, times[:, :seen])).unflatten(1, (seen, -1))[:, -forecaster.context:]
+    at = times - times[:, newest, None]
+    futures = forecaster(latents, at[:, seen - latents.shape[1]:seen], at[:, later])
+    return F.mse_loss(futures, targets.unflatten(1, (times.shape[1], -1))[:, later])
 
 
 @torch.no_grad()
@@ -77,23 +76,3 @@ def start_from_least_squares(forecaster, latents, times):
     ridge = 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(powers * terms)
     solution = torch.linalg.solve(normal + ridge, moment)
     forecaster.trend.copy_(solution.float().unflatten(1, (powers, terms)).permute(1, 2, 0))
-
-
-def point_likelihood(point, covariance, label):
-    """
-    Gaussian negative log likelihood of an image point.
-
-    :param point: float [M, 2]; `covariance`: float [M, 2, 2]; `label`: float [M, 2]; all in 0..1 of the image.
-    :returns: float [M], nats, without the constant.
-    """
-    a, b, c = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
-    determinant = a * c - b * b
-    dx, dy = (label - point).unbind(-1)
-    mahalanobis = (c * dx * dx - 2 * b * dx * dy + a * dy * dy) / determinant
-    return 0.5 * (mahalanobis + determinant.log())
-
-
-@torch.no_grad()
-def encode_targets(target_encoder, frames, times):
-    """The target encoder's latents of a whole clip: float [B, T * N, D], LayerNormed (sg(LN(f_ξ(x))))."""
-    return normalise_output(target_encoder(frames, times).float())
