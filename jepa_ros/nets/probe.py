@@ -47,7 +47,6 @@ class AttentivePooler(nn.Module):
     def __init__(self, dim, heads, depth=4, timed=True):
         super().__init__()
         self.width, self.heads = dim, heads
-        self.time = DtEmbedding(dim) if timed else None
         self.blocks = nn.ModuleList(Block(dim, heads, 4 * dim) for _ in range(depth - 1))
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.q, self.kv = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
@@ -55,6 +54,8 @@ class AttentivePooler(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
         initialise(self, self.blocks)
         self.mlp[-1].weight.data.div_((2.0 * depth) ** 0.5)
+        # Begins larger than the rest, or a short fit would not notice it beside tokens of unit size.
+        self.time = DtEmbedding(dim) if timed else None
         self.query = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim), std=0.02))
 
     def forward(self, tokens, times):
