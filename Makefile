@@ -34,11 +34,12 @@ MAKE_ENVIRONMENT = $(PYTHON) tools/environment.py $(SOURCED)
 SOURCES := setup.py setup.cfg pyproject.toml package.xml constraints.txt tools/environment.py \
   $(shell find resource scripts launch config models recordings -type f 2>/dev/null)
 
-.PHONY: help demo test lint clean distclean
+.PHONY: help demo test test-tensorrt lint clean distclean
 
 help:
 	@echo 'make demo       camera to controller on the shipped recording: live table, bag, picture, figures in jepa_demo/'
 	@echo 'make test       lint and the whole test suite, on Kilted wheels, then what meets ROS on Jazzy wheels'
+	@echo 'make test-tensorrt   parse and build every exported graph with TensorRT for RTX, which needs no GPU'
 	@echo 'make lint       ruff alone'
 	@echo 'make clean      remove what builds and runs left behind'
 	@echo 'make distclean  remove the environments as well'
@@ -54,6 +55,18 @@ test: lint $(VENV)/.test $(JAZZY:%=%/.nodes)
 	$(VENV)/bin/python -m pytest $(TESTS) || status=$$?; \
 	$(if $(JAZZY),$(JAZZY)/bin/python -m pytest $(JAZZY_TESTS) || status=$$?;) \
 	exit $$status
+
+# NVIDIA's libraries come from PyPI into a folder of their own, which no other environment sees.
+TENSORRT := $(VENV)-tensorrt
+
+test-tensorrt: $(VENV)/.test $(TENSORRT)/.installed
+	JEPA_TENSORRT_RTX=$(CURDIR)/$(TENSORRT) $(VENV)/bin/python -m pytest test/engine/test_tensorrt*.py
+	@echo 'Not shown without a GPU: that plans run, what they compute, CUDA graphs, the timing cache, any time.'
+
+# tried again next time where it cannot be had
+$(TENSORRT)/.installed: test/tensorrt_rtx.py $(VENV)/.test
+	$(VENV)/bin/python test/tensorrt_rtx.py $(TENSORRT)
+	@test -e $(TENSORRT)/unavailable || touch $@
 
 lint: $(VENV)/.test
 	$(VENV)/bin/python -m ruff check --quiet .

@@ -22,6 +22,7 @@ COMMANDS = {
     'info': ('jepa_ros.engine.command', 'show what an engine bundle is, needs and was measured to do'),
     'train': ('jepa_ros.training.command', 'train encoder, forecaster and readout from a configuration file'),
     'export': ('jepa_ros.export.command', 'turn a training checkpoint into an engine bundle'),
+    'build': ('jepa_ros.engine.build_command', 'build the TensorRT plans of a bundle for this GPU'),
     'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on held-out recordings'),
     'sim': ('jepa_ros.sim.command', 'record bags and videos from the simulated conveyor'),
     'bench': ('jepa_ros.bench.command', 'measure what the nodes and the transport cost on this machine'),

@@ -14,10 +14,28 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 
+from jepa_ros.engine.backends import tensorrt
+from jepa_ros.engine.backends.gpu import Gpu
+
+
+class Machine:
+    """
+    Puts a faked GPU with a faked TensorRT into this machine; what it offers can be changed.
+
+    :param monkeypatch: pytest's
+    """
+
+    def __init__(self, monkeypatch):
+        self.driver = FakeDriver()
+        self.trt = FakeTensorRT(self.driver)
+        monkeypatch.setattr(tensorrt, 'library', lambda: self.trt)
+        monkeypatch.setattr(tensorrt, 'open_gpu', lambda: Gpu(self.driver))
+
 
 class Result(enum.IntEnum):
     CUDA_SUCCESS = 0
     CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_NO_DEVICE = 100
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
 

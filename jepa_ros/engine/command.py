@@ -4,6 +4,7 @@
 import argparse
 import json
 
+from jepa_ros.engine.build import backends_here
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.manifest import Horizons, Manifest
 
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
 def sections(bundle: Bundle) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what is told about a bundle: titles, each with rows of a name and a text."""
     manifest = bundle.manifest
-    found = [('What it is', _identity(bundle)), ('What it needs', _needs(manifest))]
+    found = [('What it is', _identity(bundle)), ('What it needs', _needs(manifest)),
+             ('What runs it here', backends_here(bundle))]
     for title, values in (('Measured', manifest.metrics), ('Parity with the checkpoint (max abs error)',
                                                            manifest.parity), ('Training', manifest.training)):
         if values:

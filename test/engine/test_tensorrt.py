@@ -3,35 +3,24 @@
 
 import gc
 import logging
+import sys
 import threading
 
 import numpy as np
 import pytest
 from bundles import make_bundle
-from fake_gpu import FakeDriver, FakeTensorRT
+from fake_gpu import FakeDriver, Machine, Result
 
 import jepa_ros.engine.backends.tensorrt as backend
 from jepa_ros.clip import Frames
-from jepa_ros.engine.backends import EngineError, open_graph, tensorrt_build
-from jepa_ros.engine.backends.gpu import Gpu
+from jepa_ros.engine.backends import EngineError, gpu, open_graph, tensorrt_build
 from jepa_ros.engine.session import open_session
 from jepa_ros.images import centre_crop
 
 
-class Machine:
-    """A faked GPU with a faked TensorRT; what it offers can be changed."""
-
-    def __init__(self):
-        self.driver = FakeDriver()
-        self.trt = FakeTensorRT(self.driver)
-
-
 @pytest.fixture
 def machine(monkeypatch):
-    fake = Machine()
-    monkeypatch.setattr(backend, 'library', lambda: fake.trt)
-    monkeypatch.setattr(backend, 'open_gpu', lambda: Gpu(fake.driver))
-    return fake
+    return Machine(monkeypatch)
 
 
 @pytest.fixture(scope='module')
@@ -256,7 +245,6 @@ def test_inputs_that_contradict_each_other(machine, path):
 
 
 def test_an_error_of_cuda_is_one_sentence(machine, path):
-    from fake_gpu import Result
     machine.driver.cuMemAlloc = lambda size: (Result.CUDA_ERROR_OUT_OF_MEMORY, None)
     with pytest.raises(EngineError, match='expected CUDA to work, found cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY'):
         open_graph(path / 'readout.onnx', 'tensorrt')
@@ -311,6 +299,42 @@ def test_an_interruption_ends_the_build(machine, path):
         backend.prepare(path / 'readout.onnx', interrupt)
     assert machine.trt.builds == 0
     assert open_graph(path / 'readout.onnx', 'tensorrt').description.endswith(', plan built')
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(backend, 'has_driver', lambda: True)
+    monkeypatch.setitem(sys.modules, 'tensorrt', None)
+    with pytest.raises(EngineError, match="expected TensorRT 10.3 or later .*'pip install tensorrt'"):
+        backend.here()
+    monkeypatch.setitem(sys.modules, 'cuda', None)
+    monkeypatch.setattr(gpu, 'has_driver', lambda: True)
+    with pytest.raises(EngineError, match="expected cuda.bindings .'pip install cuda-bindings'"):
+        gpu.open_gpu()
+    monkeypatch.setattr(gpu, 'has_driver', lambda: False)
+    with pytest.raises(EngineError, match='expected an NVIDIA GPU with its driver .libcuda.so.1., found none'):
+        gpu.open_gpu()
+
+
+def test_the_driver_is_looked_for_by_name(monkeypatch):
+    monkeypatch.setattr(gpu, 'DRIVER', 'libc.so.6')
+    assert gpu.has_driver()
+    monkeypatch.setattr(gpu, 'DRIVER', 'libnothing.so.1')
+    assert not gpu.has_driver()
+
+
+def test_a_machine_without_a_gpu_of_its_driver(monkeypatch):
+    """cuda.bindings raises where libcuda does not load, and returns a status where there is no device."""
+    driver = FakeDriver()
+    driver.cuDeviceGet = lambda ordinal: (Result.CUDA_ERROR_NO_DEVICE, None)
+    with pytest.raises(EngineError, match='expected CUDA to work, found cuDeviceGet: CUDA_ERROR_NO_DEVICE'):
+        gpu.Gpu(driver)
+
+    def unloadable(flags):
+        raise RuntimeError('libcuda.so.1 lacks\ncuInit')
+
+    driver.cuInit = unloadable
+    with pytest.raises(EngineError, match='found cuInit: libcuda.so.1 lacks cuInit'):
+        gpu.Gpu(driver)
 
 
 # On a real GPU

@@ -33,7 +33,7 @@ def prepare(path: Path, progress: tensorrt_build.Progress | None = None) -> 'Ten
     :param progress: see :data:`~jepa_ros.engine.backends.tensorrt_build.Progress`
     :raises EngineError: no GPU, no library, or TensorRT refuses the graph
     """
-    trt, gpu = library(), open_gpu()
+    trt, gpu = here()
     runtime = trt.Runtime(tensorrt_build.logger(trt))
     key = plan_key(path, trt, gpu)
     engines = []
@@ -68,6 +68,15 @@ def library():
         raise EngineError('expected TensorRT 10.3 or later (JetPack has it: sudo apt install '
                           f"python3-libnvinfer; elsewhere 'pip install tensorrt'), found {error}") from error
     return tensorrt
+
+
+def here() -> tuple:
+    """
+    Return the module tensorrt and the GPU of this machine.
+
+    :raises EngineError: one of them is missing
+    """
+    return library(), open_gpu()
 
 
 def plan_key(path: Path, trt, gpu: Gpu) -> plans.PlanKey:
