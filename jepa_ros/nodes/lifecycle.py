@@ -24,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from jepa_ros.errors import JepaError
 from jepa_ros.nodes import transport
 from jepa_ros.nodes.diagnostics import ERROR, Health
+from jepa_ros.nodes.logs import forward_logging
 from jepa_ros.nodes.parameters import ParameterSpec, ParameterTable
 
 COMMON = (
@@ -221,6 +222,7 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
         with _on_signal(stop):
             try:
                 node = make_node()
+                forward_logging(node.get_logger())
                 node.wake = wake
                 executor.add_node(node)
                 if node.parameters['autostart'] and not node.bring_up() and node.must_start:
