@@ -33,4 +33,3 @@ def forward_logging(logger) -> None:
         package.removeHandler(handler)
     package.addHandler(RosHandler(logger))
     package.setLevel(logging.INFO)
-    package.propagate = False  # the root's last resort would print warnings a second time

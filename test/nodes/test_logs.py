@@ -20,9 +20,9 @@ class Recorder:
 @pytest.fixture(autouse=True)
 def restored():
     package = logging.getLogger('jepa_ros')
-    before = package.handlers[:], package.level, package.propagate
+    before = package.handlers[:], package.level
     yield
-    package.handlers[:], package.level, package.propagate = before
+    package.handlers[:], package.level = before
 
 
 def test_records_arrive_with_their_severity():
