@@ -52,58 +52,45 @@ class ActionForecaster(nn.Module):
             getattr(self, f'{name}_mean').copy_(values.mean(0))
             getattr(self, f'{name}_std').copy_(torch.where(spread > 1e-6, spread, 1.0))
 
-    def forward(self, context, times, actions, states, dt):
+    def forward(self, context, times, actions, states, dt, later=None):
         """
-        Roll out: every step reads what the step before has answered.
+        Roll out: every step reads what the step before has answered, or with `later` the truth in its place.
 
         :param context: float [B, S, N, D], LayerNormed latents of the last S slices, oldest first.
         :param times: float [B, S], their times in seconds relative to the newest (so the last is 0).
         :param actions: float [B, K, A], action k is taken from dt[k - 1] (or 0) to dt[k].
         :param states: float [B, K, P], state k is that at dt[k - 1] (or 0): known, or what the actions lead to.
         :param dt: float [B, K], ascending horizons in seconds.
+        :param later: float [B, K - 1, N, D], true latents at dt[:-1]: all steps at once (teacher forcing).
         :returns: float [B, K, N, D], LayerNormed.
         """
-        starts, lengths = self._steps(dt)
-        x, at = self._older(context), times[:, :-1]
-        latents, past, futures = context[:, -1:], None, []
+        starts = torch.cat((torch.zeros_like(dt[:, :1]), dt[:, :-1]), 1)
+        older, older_times, newest = self.embed(context[:, :-1]).flatten(1, 2), times[:, :-1], context[:, -1:]
+        given = actions, states, dt - starts
+        if later is not None:
+            return self._frames(older, older_times, torch.cat((newest, later), 1), starts, *given)[0]
+        past, futures = None, []
         for k in range(dt.shape[1]):
-            tokens = self._acted_on(latents, *(of[:, k:k + 1] for of in (actions, states, lengths)))
-            x, at = torch.cat((x, tokens.flatten(1, 2)), 1), torch.cat((at, starts[:, k:k + 1]), 1)
-            x, past = self._attend(x, at, 1, past)
-            latents = self._answer(latents, x[:, -tokens.shape[2]:].unflatten(1, (1, -1)))
-            futures.append(latents)
-            x, at = x[:, :0], at[:, :0]
+            step = (of[:, k:k + 1] for of in (starts, *given))
+            newest, past = self._frames(older, older_times, newest, *step, past)
+            older, older_times = older[:, :0], older_times[:, :0]  # they are in the past now
+            futures.append(newest)
         return torch.cat(futures, 1)
 
-    def teacher_forced(self, context, times, actions, states, dt, later):
+    def _frames(self, older, older_times, latents, starts, actions, states, lengths, past=None):
         """
-        The same with the true latents in place of the answers, all steps at once.
+        Frames that are acted on, after older ones that are not.
 
-        :param later: float [B, K - 1, N, D], true latents at dt[:-1].
+        :param older: float [B, M, width], tokens; `latents`: float [B, F, N, D].
+        :returns: the next frame of each, float [B, F, N, D], and keys and values as `_attend` has them.
         """
-        starts, lengths = self._steps(dt)
-        latents = torch.cat((context[:, -1:], later), 1)
-        tokens = self._acted_on(latents, actions, states, lengths)
-        x = torch.cat((self._older(context), tokens.flatten(1, 2)), 1)
-        x, _ = self._attend(x, torch.cat((times[:, :-1], starts), 1), dt.shape[1])
-        return self._answer(latents, x[:, -tokens.flatten(1, 2).shape[1]:].unflatten(1, tokens.shape[1:3]))
-
-    @staticmethod
-    def _steps(dt):
-        starts = torch.cat((torch.zeros_like(dt[:, :1]), dt[:, :-1]), 1)
-        return starts, dt - starts
-
-    def _older(self, context):
-        return self.embed(context[:, :-1]).flatten(1, 2)
-
-    def _acted_on(self, latents, actions, states, lengths):
-        """Tokens of frames that are acted on: action, state, patches: [B, F, 2 + N, width]."""
         action = self.action((actions - self.action_mean) / self.action_std) + self.length(lengths)
         state = self.state((states - self.state_mean) / self.state_std)
-        return torch.cat((action[:, :, None], state[:, :, None], self.embed(latents)), 2)
-
-    def _answer(self, latents, x):
-        return normalise_output(latents + self.proj(self.norm(x[:, :, 2:])))
+        tokens = torch.cat((action[:, :, None], state[:, :, None], self.embed(latents)), 2)
+        x = torch.cat((older, tokens.flatten(1, 2)), 1)
+        x, present = self._attend(x, torch.cat((older_times, starts), 1), latents.shape[1], past)
+        x = x[:, older.shape[1]:].unflatten(1, tokens.shape[1:3])[:, :, 2:]
+        return normalise_output(latents + self.proj(self.norm(x))), present
 
     def _attend(self, x, at, acted_on, past=None):
         """

@@ -30,31 +30,22 @@ class Predictor(nn.Module):
         initialise(self, self.blocks)
         self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
 
-    def forward(self, context, context_ids, target_ids, times):
+    def forward(self, context, context_ids, target_ids, times, with_context=False):
         """
         Fill the target positions.
 
         :param context: float [B, M, D], the encoder's output on the kept tokens.
         :param context_ids: int64 [B, M]; `target_ids`: int64 [B, Q]; indices as in `rotary.token_table`.
         :param times: float [B, T], seconds.
-        :returns: float [B, Q, D].
+        :param with_context: say again what the context is, too; needs `predicts_context`.
+        :returns: float [B, Q, D]; and float [B, M, D] with `with_context`.
         """
-        return self.proj(self._hidden(context, context_ids, target_ids, times)[:, context_ids.shape[1]:])
-
-    def with_context(self, context, context_ids, target_ids, times):
-        """
-        Fill the target positions and say again what the context is; needs `predicts_context`.
-
-        :returns: float [B, Q, D] at the targets, float [B, M, D] at the context.
-        """
-        x, seen = self._hidden(context, context_ids, target_ids, times), context_ids.shape[1]
-        return self.proj(x[:, seen:]), self.proj_context(x[:, :seen])
-
-    def _hidden(self, context, context_ids, target_ids, times):
         queries = self.mask_token.expand(*target_ids.shape, -1)
         x = torch.cat((self.embed(context), queries.to(context.dtype)), 1)
         ids = torch.cat((context_ids, target_ids), 1)
         rotary = rope.token_table(times / self.encoder.slice_period, ids, self.encoder.grid, self.head_dim)
         for block in self.blocks:
             x = block(x, rotary)
-        return self.norm(x)
+        seen = context_ids.shape[1]
+        filled = self.proj(self.norm(x[:, seen:]))
+        return (filled, self.proj_context(self.norm(x[:, :seen]))) if with_context else filled

@@ -82,7 +82,7 @@ def test_the_context_loss_weighs_a_token_by_its_distance_to_the_nearest_hidden_o
         for i in range(0, context.shape[1], 5):
             nearest = min(np.linalg.norm(places[context[b, i]] - places[j]) for j in blocks[b, 0])
             assert abs(weights[b, i] - nearest ** -0.5) < 1e-5
-    filled, again = predictor.with_context(encoder(v, times, context), context, blocks[:, 0], times)
+    filled, again = predictor(encoder(v, times, context), context, blocks[:, 0], times, with_context=True)
     seen = torch.stack([wanted[b, context[b]] for b in range(2)])
     hidden = torch.stack([wanted[b, blocks[b, 0]] for b in range(2)])
     expected = (filled - hidden).abs().mean() + 0.3 * ((again - seen).abs() * weights[..., None]).mean()

@@ -20,7 +20,7 @@ def action_forecast(forecaster, latents, times, actions, states, newest, rollout
     at = times - times[:, newest, None]
     context, later, dt = latents[:, first:newest + 1], latents[:, newest + 1:], at[:, newest + 1:]
     actions, states = actions[:, newest:], states[:, newest:-1]
-    forced = forecaster.teacher_forced(context, at[:, first:newest + 1], actions, states, dt, later[:, :-1])
+    forced = forecaster(context, at[:, first:newest + 1], actions, states, dt, later[:, :-1])
     steps = slice(0, min(rollout, dt.shape[1]))
     rolled = forecaster(context, at[:, first:newest + 1], actions[:, steps], states[:, steps], dt[:, steps])
     teacher, own = distance(forced, later, norm), distance(rolled, later[:, steps], norm)

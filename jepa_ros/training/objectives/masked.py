@@ -71,14 +71,14 @@ def v_jepa(f, g, v, times, masks, targets, norm='l1', context=0.0, grid=None):
     :param targets: float [B, T * N, D], sg(LN(f_ξ(v))) of the whole clip.
     :param norm: key of `NORMS`.
     :param context: λ, weight of the loss on context tokens (see `context_weight`); 0 for none. It needs the `grid` (rows,
-        columns), a predictor with `with_context`, and K = 1.
+        columns), a predictor that takes `with_context`, and K = 1.
     """
     losses = []
     for context_ids, target_ids in masks:
         z_c = f(v, times, context_ids)
         if context:
             (m,) = target_ids.unbind(1)
-            z_k, again = g.with_context(z_c, context_ids, m, times)
+            z_k, again = g(z_c, context_ids, m, times, with_context=True)
             error = (again - _take(targets, context_ids)).abs() * context_weights(context_ids, m, grid)[..., None]
             losses.append(distance(z_k, _take(targets, m), norm) + context * error.mean())
         else:
