@@ -14,12 +14,17 @@ from dataclasses import dataclass, field
 import yaml
 
 from jepa_ros.errors import JepaError
+from jepa_ros.training.stages import STAGES
+
+PARALLEL = ('auto', 'none', 'ddp', 'fsdp')
 
 
-def _key(default, help_text):
+def _key(default, help_text, machine=False):
+    """:param machine: True for a key about the machine or the log, which may change when a run is resumed."""
+    metadata = {'help': help_text, 'machine': machine}
     if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={'help': help_text})
-    return field(default=default, metadata={'help': help_text})
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -40,6 +45,7 @@ class Data:
     flip: bool = _key(True, 'mirror half of the clips')
     light: float = _key(0.25, 'range of random brightness, contrast and colour gain, one draw for a whole clip')
     validation_stride: float = _key(1.0, 'seconds between the starts of validation clips')
+    workers: int = _key(0, 'processes that make batches; 0: one thread of the trainer', machine=True)
 
 
 @dataclass
@@ -55,30 +61,43 @@ class Encoder:
 
 
 @dataclass
-class Predictor:
-    """The mask-token predictor of the pretraining."""
+class Transformer:
+    """What every smaller network behind the encoder has."""
 
-    width: int = _key(96, 'latent width')
+    width: int = _key(96, 'latent width, a multiple of heads')
     depth: int = _key(4, 'transformer blocks')
     heads: int = _key(3, 'attention heads')
 
 
 @dataclass
+class Predictor(Transformer):
+    """The mask-token predictor of the pretraining."""
+
+
+@dataclass
 class Masks:
-    """Tube masks, drawn per clip; half of the steps use the short-range ones, half the long-range ones."""
+    """
+    What the predictor must fill, drawn per clip (vjepa) or per frame (ijepa).
+
+    vjepa: tubes; half of the steps use the short-range ones, half the long-range ones. ijepa: target blocks, and a context
+    block without them.
+    """
 
     short_blocks: int = _key(8, 'blocks in a short-range mask')
     short_scale: float = _key(0.15, 'area of each, as a share of the image')
     long_blocks: int = _key(2, 'blocks in a long-range mask')
     long_scale: float = _key(0.7, 'area of each, as a share of the image')
+    target_blocks: int = _key(4, 'target blocks of ijepa')
+    target_scale: list[float] = _key([0.15, 0.2], 'range of the area of each, as a share of the image')
+    context_scale: list[float] = _key([0.85, 1.0], 'range of the area of the context block, targets not yet cut out')
+    min_keep: int = _key(10, 'the context keeps more patches than this')
 
 
 @dataclass
-class Forecaster:
+class Forecaster(Transformer):
     """The Δt-conditioned forecaster."""
 
-    width: int = _key(128, 'latent width')
-    depth: int = _key(4, 'transformer blocks')
+    width: int = _key(128, 'latent width, a multiple of heads')
     heads: int = _key(4, 'attention heads')
     context: int = _key(4, 'slices it reads')
     range: list[float] = _key([0.05, 0.6], 'shortest and longest horizon it may be asked for, seconds')
@@ -86,37 +105,45 @@ class Forecaster:
 
 
 @dataclass
-class Readout:
+class Readout(Transformer):
     """The readout head on the futures; trained where `data.labels` names its topic."""
 
-    name: str = _key('', 'which entry of data.labels; empty: none')
-    width: int = _key(96, 'latent width')
     depth: int = _key(2, 'transformer blocks')
-    heads: int = _key(3, 'attention heads')
+    name: str = _key('', 'which entry of data.labels; empty: none')
 
 
 @dataclass
-class Pretraining:
-    """First stage: the encoder learns to fill masks."""
+class Stage:
+    """What every stage has: how long, how many clips at once, and AdamW's schedules."""
 
-    steps: int = _key(3000, 'steps')
-    batch: int = _key(16, 'clips in a step')
-    rate: float = _key(1e-3, 'peak learning rate (AdamW)')
-    warmup: int = _key(200, 'steps of linear warm-up; then a cosine to 1 % of the peak')
-    weight_decay: float = _key(0.04, 'on weights of two and more dimensions')
-    ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, first to last step')
+    steps: int = _key(3000, 'updates; 0 leaves the stage out')
+    batch: int = _key(16, 'clips in an update, over all processes')
+    accumulate: int = _key(1, 'parts of the batch that go through one after the other, to save memory', machine=True)
+    rate: float = _key(1e-3, 'peak learning rate')
+    rate_start: float = _key(0.0, 'learning rate at which the warm-up begins')
+    rate_end: float | None = _key(None, 'learning rate of the last update (cosine); null: 1 % of the peak')
+    warmup: int = _key(200, 'updates of linear warm-up')
+    weight_decay: float = _key(0.04, 'on weights of two and more dimensions, first update')
+    weight_decay_end: float | None = _key(None, 'the same, last update (cosine); null: as at first')
+    betas: list[float] = _key([0.9, 0.95], 'decay of AdamW\'s two averages')
 
 
 @dataclass
-class Heads:
-    """Second stage: forecaster and readout on latents of the encoder, which now stands still."""
+class Pretraining(Stage):
+    """The encoder learns to fill masks."""
 
+    objective: str = _key('vjepa', 'vjepa (tubes over a clip) or ijepa (blocks in every frame)')
+    norm: str = _key('l1', 'distance to the target: l1 (V-JEPA), smooth_l1 (I-JEPA\'s code) or l2 (I-JEPA\'s paper)')
+    ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, first to last update (linear)')
+
+
+@dataclass
+class Heads(Stage):
+    """Forecaster and readout on latents of the encoder, which now stands still."""
+
+    steps: int = _key(5000, 'updates; 0 leaves the stage out')
+    warmup: int = _key(100, 'updates of linear warm-up')
     clips: int = _key(4000, 'clips that are encoded once, and that the heads learn from')
-    steps: int = _key(5000, 'steps')
-    batch: int = _key(16, 'clips in a step')
-    rate: float = _key(1e-3, 'peak learning rate (AdamW)')
-    warmup: int = _key(100, 'steps of linear warm-up; then a cosine to 1 % of the peak')
-    weight_decay: float = _key(0.04, 'on weights of two and more dimensions')
 
 
 @dataclass
@@ -126,18 +153,25 @@ class Config:
     name: str = _key('jepa', 'name of the model')
     seed: int = _key(0, 'everything random follows from it and the step')
     licence: str = _key('Apache-2.0', 'licence of the weights that come out')
+    init_from: str = _key('', 'start from these weights: a checkpoint of jepa train, or the name of an official one')
+    stages: list[str] = _key(['pretraining', 'heads'], 'what is trained, in this order')
     clip: float = _key(1.0, 'largest norm of the gradient of a module')
     bf16: bool = _key(True, 'compute in bfloat16 where autocast allows')
-    validate_every: int = _key(250, 'steps between validations')
-    save_every: int = _key(250, 'steps between checkpoints')
+    device: str = _key('auto', 'auto (cuda where there is one), cpu, cuda or cuda:N', machine=True)
+    parallel: str = _key('auto', 'none, ddp or fsdp; auto: ddp under torchrun, else none', machine=True)
+    compile: bool = _key(False, 'compile the blocks with torch.compile', machine=True)
+    most_skipped: int = _key(10, 'updates in a row that may be skipped for a loss or gradient that is not finite')
+    log_every: int = _key(20, 'updates between lines of metrics.jsonl and TensorBoard', machine=True)
+    validate_every: int = _key(250, 'updates between validations')
+    save_every: int = _key(250, 'updates between checkpoints', machine=True)
     data: Data = field(default_factory=Data, metadata={'help': 'clips'})
     encoder: Encoder = field(default_factory=Encoder, metadata={'help': 'encoder'})
     predictor: Predictor = field(default_factory=Predictor, metadata={'help': 'predictor'})
     masks: Masks = field(default_factory=Masks, metadata={'help': 'masks'})
     forecaster: Forecaster = field(default_factory=Forecaster, metadata={'help': 'forecaster'})
     readout: Readout = field(default_factory=Readout, metadata={'help': 'readout'})
-    pretraining: Pretraining = field(default_factory=Pretraining, metadata={'help': 'first stage'})
-    heads: Heads = field(default_factory=Heads, metadata={'help': 'second stage'})
+    pretraining: Pretraining = field(default_factory=Pretraining, metadata={'help': 'stage pretraining'})
+    heads: Heads = field(default_factory=Heads, metadata={'help': 'stage heads'})
 
     def __post_init__(self):
         """
@@ -149,18 +183,36 @@ class Config:
         if weights and (len(weights) != len(self.data.train) or min(weights) < 0 or not sum(weights)):
             raise JepaError(f'data.weights takes one number for each entry of data.train ({len(self.data.train)}), none '
                             f'negative and not all 0, found {weights}')
+        for key, found, choice in (('stages', self.stages, STAGES), ('parallel', [self.parallel], PARALLEL),
+                                   ('pretraining.objective', [self.pretraining.objective], ('vjepa', 'ijepa')),
+                                   ('pretraining.norm', [self.pretraining.norm], ('l1', 'l2', 'smooth_l1'))):
+            if len(set(found)) != len(found) or not set(found) <= set(choice):
+                raise JepaError(f'{key} takes {", ".join(choice)}, none twice, found {", ".join(found)}')
+        self._check_encoder()
+        if 'heads' in self.stages and self.heads.steps:
+            self._check_forecaster()
+        if self.readout.name and self.readout.name not in self.data.labels:
+            raise JepaError(f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
+                            f'found {self.readout.name!r}')
+
+    def _check_encoder(self):
+        window, tubelet = self.encoder.window, self.encoder.tubelet
+        if window < 0 or tubelet < 1 or (window == 1) != (tubelet == 1):
+            raise JepaError('expected encoder.window >= 2 with a tubelet of 2 or more (a stream), 0 with such a tubelet '
+                            f'(bidirectional), or 1 and 1 (an image encoder), found window {window}, tubelet {tubelet}')
+        if (self.pretraining.objective == 'ijepa') != (tubelet == 1) and 'pretraining' in self.stages:
+            raise JepaError('pretraining.objective ijepa is for image encoders (tubelet 1) and vjepa for video encoders, '
+                            f'found {self.pretraining.objective} with tubelet {tubelet}')
+
+    def _check_forecaster(self):
         longest = self.data.slices - self.forecaster.context
         slice_period = self.data.frame_period * self.encoder.tubelet
         if longest < 1 or longest * slice_period < min(self.forecaster.horizons):
             raise JepaError(f'data.slices ({self.data.slices}) must hold forecaster.context '
                             f'({self.forecaster.context}) slices and the shortest horizon after them')
-        if self.encoder.window < 1 or (self.encoder.window > 1) != (self.encoder.tubelet > 1):
-            raise JepaError('expected encoder.window >= 2 with a tubelet of 2 or more (a stream), or 1 and 1 (an image '
-                            f'encoder), found window {self.encoder.window}, tubelet {self.encoder.tubelet}; without '
-                            'a window the forecaster would read latents that have seen the future')
-        if self.readout.name and self.readout.name not in self.data.labels:
-            raise JepaError(f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
-                            f'found {self.readout.name!r}')
+        if self.encoder.window < 1:
+            raise JepaError('the stage heads needs encoder.window >= 1, found 0: the forecaster of a bidirectional encoder '
+                            'would read latents that have seen the future')
 
 
 def load(path, overrides=()):
@@ -198,6 +250,26 @@ def to_dict(config):
     return dataclasses.asdict(config)
 
 
+def differences(old, new):
+    """
+    What two configurations do not share, apart from keys about the machine.
+
+    :returns: list of `key was VALUE, is VALUE`.
+    """
+    return _differences(Config, to_dict(old), to_dict(new), '')
+
+
+def _differences(cls, old, new, prefix):
+    lines = []
+    for entry in dataclasses.fields(cls):
+        before, after = old[entry.name], new[entry.name]
+        if dataclasses.is_dataclass(entry.type):
+            lines += _differences(entry.type, before, after, f'{prefix}{entry.name}.')
+        elif before != after and not entry.metadata['machine']:
+            lines.append(f'{prefix}{entry.name} was {before!r}, is {after!r}')
+    return lines
+
+
 def reference(cls=Config, prefix=''):
     """Every key with type, default and meaning, one line each: what `jepa train --help` prints."""
     lines = []
@@ -231,6 +303,8 @@ def _build(cls, values, prefix):
 
 def _typed(kind, value, name):
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # `float | None`
+        return None if value is None else _typed(arguments[0], value, name)
     if origin is list and isinstance(value, list):
         return [_typed(arguments[0], item, name) for item in value]
     if origin is dict and isinstance(value, dict):

@@ -49,7 +49,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def update_target(self, momentum):
-        """Move the target encoder: ξ ← m ξ + (1 − m) θ."""
+        """Move the target encoder: ξ ← m ξ + (1 − m) θ. Works on sharded weights as well."""
         for target, online in zip(self.target.parameters(), self.encoder.parameters()):
             target.lerp_(online, 1 - momentum)
 
@@ -65,23 +65,34 @@ def normalise(frames):
     return ((frames.float() / 255 - mean) / std).permute(0, 4, 1, 2, 3)
 
 
-def save(path, model, optimiser, config, step, history, best):
+def save(path, state):
     """
     Write a checkpoint so that a crash at any moment leaves the old one or the new one, never half of one.
 
+    :param state: dictionary of tensors and plain values.
     :raises JepaError: when the disk does not take it.
     """
     path = Path(path)
     partial = path.with_suffix('.partial')
     try:
-        torch.save({'config': configuration.to_dict(config), 'model': model.state_dict(),
-                    'optimiser': optimiser.state_dict(), 'step': step, 'history': history, 'best': best}, partial)
-        with open(partial, 'rb') as written:
-            os.fsync(written.fileno())
+        with open(partial, 'wb') as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         partial.unlink(missing_ok=True)
         raise JepaError(f'cannot write the checkpoint {path}: {error}') from error
+
+
+def _sync_folder(folder):
+    """Bring the folder itself to the disk: until then the new name may be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load(path):

@@ -1,38 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The loop, in two stages. First the encoder is pretrained as V-JEPA does. Then it stands still: a bank of clips is encoded
-once by the target encoder, and the forecaster learns on those latents, and the readout on the forecaster's futures.
+The loop. It knows nothing of objectives: it runs stages (`training.stages`) one after the other, step by step, and
+keeps what a run needs to be watched, stopped and resumed.
 
-Every step draws its clips and masks from (seed, step) alone, so a resumed run sees what the uninterrupted one sees.
+Every step's batch follows from (seed, stage, step, clip index) alone, so a resumed run sees what the uninterrupted one sees.
 """
 
 import contextlib
 import json
-import logging
 import math
-import queue
 import signal
 import threading
+import time
 from pathlib import Path
 
-import numpy as np
-import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jepa_ros.data.clips import Augment, ClipSampler
-from jepa_ros.data.sequences import assert_disjoint, load_sequences
+from jepa_ros.data.loader import ClipLoader
 from jepa_ros.errors import JepaError
-from jepa_ros.nets.masks import tube_masks
-from jepa_ros.skill import SkillTable
 from jepa_ros.training import config as configuration
 from jepa_ros.training import model as models
-from jepa_ros.training import objectives, watch
+from jepa_ros.training import parallel, stages, start, watch
+from jepa_ros.training.clips import Clips
+from jepa_ros.training.update import Update
 
-logger = logging.getLogger(__name__)
-
-UNSEEN_WEIGHT = 0.25  # of a drawn label in the readout's loss: it teaches modesty, and takes few examples
-HORIZONS_PER_STEP = 3  # slices a step asks the forecaster for; more of them cost time and vary little
-CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
+METRICS = 'metrics.jsonl'
 
 
 class Trainer:
@@ -47,12 +39,24 @@ class Trainer:
 
     def __init__(self, config, out, roots=('.',), cache='.cache'):
         self.config, self.out = config, Path(out)
+        self.place = parallel.Place(config.device, config.parallel)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.samplers, self.weights, self.validation = self._open_data(roots, Path(cache))
-        self.model = models.Model(config)
-        self.optimiser = torch.optim.AdamW(self._groups(), betas=(0.9, 0.95))
+        with self.place.leader_first():
+            self.clips = Clips(config, roots, Path(cache))
+        self.model = models.Model(config).to(self.place.device)
+        if config.init_from:
+            start.start_from(self.model, config)
+        self.stages = stages.build(config, self.model, self.clips, self.place)
         self.step, self.history, self.best = 0, [], -math.inf
-        self._frozen_latents = []
+        self.update = None  # of the stage that runs
+        self._losses, self._means = watch.Losses(config.most_skipped), Means()
+        self._resumed = {}  # what the interrupted stage takes up again
+        self._ready = set()
+
+    @property
+    def steps(self):
+        """Steps of all stages."""
+        return sum(stage.values.steps for stage in self.stages)
 
     def resume(self):
         """
@@ -64,406 +68,229 @@ class Trainer:
         if not path.exists():
             return
         config, model, state = models.load(path)
-        if configuration.to_dict(config) != configuration.to_dict(self.config):
-            changed = _differences(configuration.to_dict(config), configuration.to_dict(self.config))
+        changed = configuration.differences(config, self.config)
+        if changed:
             raise JepaError(f'{self.out} holds a run with another configuration ({"; ".join(changed)}): '
                             'choose another --out or restore the configuration')
+        if 'watch' not in state:
+            raise JepaError(f'{path} was written by an earlier version and cannot be resumed: export it, or start another '
+                            f'run from its weights with --init-from {path}')
         self.model.load_state_dict(model.state_dict())
-        self.optimiser.load_state_dict(state['optimiser'])
         self.step, self.history, self.best = state['step'], state['history'], state['best']
-
-    @property
-    def steps(self):
-        """Steps of both stages."""
-        return self.config.pretraining.steps + self.config.heads.steps
+        self._resumed = state
+        if self.place.leader:
+            self._forget_metrics_after(self.step)
 
     def run(self):
         """
-        Train to the end, or until Ctrl-C, which saves.
+        Train to the end, or until Ctrl-C or SIGTERM, which save.
 
         :returns: True when the run is complete.
-        :raises JepaError: when training collapses or diverges.
+        :raises JepaError: when training collapses or diverges, or a checkpoint cannot be written.
         """
-        from torch.utils.tensorboard import SummaryWriter
-
-        stop = threading.Event()
+        stop, first = threading.Event(), 0
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                    TextColumn('{task.fields[figures]}'))
-        with _interruptible(stop), SummaryWriter(self.out, purge_step=self.step) as board, \
-                Progress(*columns) as progress:
-            for stage in (self._pretraining, self._heads):
-                for figures in stage(progress, stop):
-                    watch.check(figures['loss'], {})
-                    self.step += 1
-                    last = self.step in (self.config.pretraining.steps, self.steps)
-                    if self.step % 20 == 0 or last:
-                        for name, value in figures.items():
-                            board.add_scalar(f'train/{name}', value, self.step)
-                    if self.step % self.config.validate_every == 0 or last:
-                        self._validate(board, progress)
-                    if self.step % self.config.save_every == 0 or last or stop.is_set():
-                        self.save('last.pt')
-                if stop.is_set():
-                    progress.console.print(f'stopped at step {self.step}; the same command goes on from there')
+        with _interruptible(stop), self._board() as board, \
+                Progress(*columns, disable=not self.place.leader) as progress:
+            for stage in self.stages:
+                end = first + stage.values.steps
+                if self.step < end:
+                    self._train(stage, first, board, progress, stop)
+                if self.step < end or (self.step < self.steps and self.place.any(stop.is_set())):
+                    self._say(progress, f'stopped at step {self.step}; the same command goes on from there')
                     return False
+                first = end
+        if self.best == -math.inf:  # no stage judged its checkpoints: the last one is the best there is
+            self.save('best.pt')
         return True
 
-    def save(self, name):
-        """Write a checkpoint of the run into its folder."""
-        models.save(self.out / name, self.model, self.optimiser, self.config, self.step, self.history, self.best)
+    def _train(self, stage, first, board, progress, stop):
+        """
+        Run a stage to its end, or until `stop`.
 
-    def _pretraining(self, progress, stop):
-        """The first stage: yields the figures of every step until its end or `stop`."""
-        total = self.config.pretraining.steps
-        if self.step >= total:
+        :param first: steps of all stages before it.
+        """
+        values, config, begin = stage.values, self.config, self.step - first
+        self.update = self.begin(stage, begin, progress, stop)
+        if self.place.any(stop.is_set()):
             return
-        task = progress.add_task('encoder', total=total, completed=self.step, figures='')
-        with contextlib.closing(_Prefetch(self.masked_batch, self.step, total)) as batches:
-            for batch in batches:
-                figures = self.pretraining_step(*batch)
-                yield figures
-                progress.update(task, completed=self.step, figures=f'loss {figures["loss"]:.3f}')
-                if stop.is_set():
+        task = progress.add_task(stage.name, total=values.steps, completed=begin, figures='')
+        workers = config.data.workers if stage.decodes else 0
+        with ClipLoader(stage.batch, begin, values.steps, workers) as batches:
+            for step, batch in enumerate(batches, begin):
+                figures = self.update(step, batch)
+                if self._losses.see(self.step, figures, lambda step=step: stage.sources(step)):
+                    self._means.add(figures)
+                self.step += 1
+                last, stopped = step + 1 == values.steps, self.place.any(stop.is_set())
+                if self.step % config.log_every == 0 or last:
+                    self._report(board, stage, 'train', self._means.take(batches.waited, values.batch)
+                                 | {'skipped': self._losses.skipped})
+                if self.step % config.validate_every == 0 or last:
+                    self._validate(stage, board, progress)
+                if self.step % config.save_every == 0 or last or stopped:
+                    self.save('last.pt')
+                progress.update(task, completed=step + 1, figures=f'loss {figures["loss"]:.3f}, '
+                                f'waiting for data {self._means.waiting:.1%}')
+                if stopped:
                     return
+        self._say(progress, f'{stage.name}: {self._means.overall(batches.waited):.1%} of the time was spent waiting for '
+                  f'data, {self._losses.skipped} steps were skipped')
 
-    def _heads(self, progress, stop):
-        """The second stage, likewise."""
-        if self.step >= self.steps or stop.is_set():
+    def begin(self, stage, step, progress, stop):
+        """
+        Get a stage ready.
+
+        :param step: 0, or where in the stage a resumed run goes on.
+        :returns: `update.Update`.
+        """
+        for module in stage.frozen:
+            self._make_ready(module)
+        stage.prepare(step, progress, stop)
+        for module in stage.modules:  # after `prepare`, which may write their weights
+            self._make_ready(module)
+        update = Update(stage, self.place, self.config)
+        self._losses, self._means = watch.Losses(self.config.most_skipped), Means()
+        if step and self._resumed:
+            update.load(self._resumed['optimiser'])
+            self._losses.load(self._resumed['watch'])
+            self._means.load(self._resumed['means'])
+        elif not step:
+            self.best = -math.inf  # scores of two stages do not compare
+        self._resumed = {}
+        return update
+
+    def _make_ready(self, module):
+        """Compile and shard a module, once, as the configuration asks."""
+        if module in self._ready:
             return
-        bank = self._encode_bank(progress, stop)
-        first = self.config.pretraining.steps
-        if self.step == first and not stop.is_set():
-            objectives.start_from_least_squares(self.model.forecaster, *bank[:2])
-        task = progress.add_task('heads', total=self.config.heads.steps, completed=self.step - first, figures='')
-        while self.step < self.steps and not stop.is_set():
-            figures = self.heads_step(*self.bank_batch(self.step, *bank))
-            yield figures
-            progress.update(task, completed=self.step - first, figures=f'loss {figures["forecast"]:.4f}')
+        self._ready.add(module)
+        if self.config.compile:
+            for block in getattr(module, 'blocks', ()):  # they are alike: compiled once, and masks change outside of them
+                block.compile(dynamic=True)
+        self.place.shard(module)
 
-    def masked_batch(self, step):
-        """
-        The clips and masks of one pretraining step, from its number alone.
+    def save(self, name):
+        """Write a checkpoint of the run into its folder; every process must call it, and the leader writes."""
+        state = {'config': configuration.to_dict(self.config),
+                 'model': {key: parallel.whole(value) for key, value in self.model.state_dict().items()},
+                 'optimiser': self.update.state() if self.update else {}, 'step': self.step, 'history': self.history,
+                 'best': self.best, 'watch': self._losses.state(), 'means': self._means.state()}
+        problem = None
+        if self.place.leader:
+            try:
+                models.save(self.out / name, state)
+            except JepaError as error:
+                problem = error
+        if self.place.any(problem is not None):
+            raise problem or JepaError('the first process could not write the checkpoint')
 
-        :returns: the arguments of `pretraining_step`.
-        """
-        values, masks = self.config, self.config.masks
-        rng = np.random.default_rng([values.seed, step])
-        frames, times, _ = self._clips(rng, values.pretraining.batch)
-        blocks, scale = (masks.short_blocks, masks.short_scale) if rng.random() < 0.5 \
-            else (masks.long_blocks, masks.long_scale)
-        ids = tube_masks(rng, len(frames), self.model.encoder_config.grid, values.data.slices, blocks, scale)
-        return (frames, times, *map(torch.from_numpy, ids))
-
-    def pretraining_step(self, frames, times, context_ids, target_ids):
-        """
-        One step of the first stage.
-
-        :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], seconds.
-        :param context_ids: int64 [B, M]; `target_ids`: int64 [B, Q].
-        :returns: dict of the loss and the rate.
-        """
-        values, model = self.config.pretraining, self.model
-        frames = models.normalise(frames)
-        with self._autocast():
-            targets = objectives.encode_targets(model.target, frames, times)
-            loss = objectives.masked_prediction(model.encoder, model.predictor, frames, times, context_ids,
-                                                target_ids, targets)
-        rate = self._update(loss, self.step, values, (model.encoder, model.predictor))
-        start, end = values.ema
-        model.update_target(start + (end - start) * self.step / values.steps)
-        return {'loss': loss.item(), 'rate': rate}
-
-    def bank_batch(self, step, latents, times, labels):
-        """
-        What the heads see in one step, from its number alone.
-
-        Where there is nothing to see the label is drawn anew from the whole image, so that the readout learns to say
-        so with a covariance as wide as the image.
-
-        :param latents: float16 [C, T, N, D], times: float32 [C, T], labels: float32 [C, T, 2], the bank.
-        :returns: the arguments of `heads_step`.
-        """
-        values = self.config
-        rng = np.random.default_rng([values.seed, step])
-        rows = torch.from_numpy(rng.integers(len(latents), size=values.heads.batch))
-        newest = int(rng.integers(values.forecaster.context - 1, values.data.slices - 1))
-        later = newest + 1 + rng.permutation(values.data.slices - 1 - newest)[:HORIZONS_PER_STEP]
-        chosen, anywhere = labels[rows], torch.from_numpy(rng.random((len(rows), values.data.slices, 2), np.float32))
-        seen = ~chosen.isnan().any(-1)
-        return (latents[rows].float(), times[rows], torch.where(seen[..., None], chosen, anywhere), seen, newest,
-                later.tolist())
-
-    def heads_step(self, latents, times, labels, seen, newest, later):
-        """
-        One step of the second stage.
-
-        :param latents: float32 [B, T, N, D]; `times`: float32 [B, T].
-        :param labels: float32 [B, T, 2]; `seen`: bool [B, T], False where the label was drawn.
-        :param newest: index of the newest context slice; `later`: indices of the slices to forecast.
-        :returns: dict of the losses and the rate.
-        """
-        values, model = self.config.heads, self.model
-        with self._autocast():
-            loss, futures, dt = objectives.forecast(model.forecaster, latents, times,
-                                                    self.config.forecaster.context, newest, later)
-        figures, modules = {'forecast': loss.item()}, [model.forecaster]
-        if model.readout is not None:  # in float32: a likelihood divides by small variances
-            point, covariance = model.readout(futures.detach().float().flatten(0, 1), dt.flatten())
-            likelihood = objectives.point_likelihood(point, covariance, labels[:, later].flatten(0, 1))
-            known = seen[:, later].flatten()
-            figures['readout'] = likelihood[known].mean().item() if known.any() else math.nan
-            likelihood = (likelihood * torch.where(known, 1.0, UNSEEN_WEIGHT)).mean()
-            loss, modules = loss + likelihood, [*modules, model.readout]
-        step = self.step - self.config.pretraining.steps
-        rate = self._update(loss, step, values, modules)
-        return {'loss': loss.item(), **figures, 'rate': rate}
-
-    def _update(self, loss, step, values, modules):
-        """One step of the optimiser on some modules; each one's gradient is clipped by itself. Returns the rate."""
-        rate = _schedule(step, values.warmup, values.steps) * values.rate
-        for group in self.optimiser.param_groups:
-            group['lr'] = rate
-            group['weight_decay'] = values.weight_decay if group['decays'] else 0.0
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        for module in modules:
-            torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip)
-        self.optimiser.step()
-        return rate
-
-    def _autocast(self):
-        return torch.autocast('cpu', torch.bfloat16, enabled=self.config.bf16)
-
-    @torch.no_grad()
-    def _encode_bank(self, progress, stop):
-        """
-        Latents of `heads.clips` clips by the target encoder, and their mean.
-
-        :returns: latents float16 [C, T, N, D], times float32 [C, T], labels float32 [C, T, 2].
-        """
-        values, model = self.config, self.model
-        count, batch, n = values.heads.clips, values.pretraining.batch, model.encoder_config.tokens
-        latents = torch.empty(count, values.data.slices, n, model.encoder.width, dtype=torch.float16)
-        times, labels = torch.empty(count, values.data.slices), torch.empty(count, values.data.slices, 2)
-
-        def clips(number):
-            # Seeds that no step has: steps use [seed, step].
-            return self._clips(np.random.default_rng([values.seed, number, 1]), batch)
-
-        starts = range(0, count, batch)
-        task = progress.add_task('latents for the heads', total=len(starts), figures='')
-        with contextlib.closing(_Prefetch(clips, 0, len(starts))) as batches:
-            for start, (frames, at, points) in zip(progress.track(starts, task_id=task), batches):
-                if stop.is_set():
-                    break
-                rows = slice(start, min(start + batch, count))
-                keep = rows.stop - rows.start
-                with self._autocast():
-                    targets = objectives.encode_targets(model.target, models.normalise(frames), at)
-                latents[rows] = targets.unflatten(1, (at.shape[1], -1))[:keep]
-                times[rows], labels[rows] = at[:keep], points[:keep]
-        model.latent_mean.copy_(latents.flatten(0, 2)[::7].float().mean(0))  # one in seven tells the mean as well
-        return latents, times, labels
-
-    def _clips(self, rng, count):
-        """Random clips: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), labels float32 [B, T, 2]."""
-        values = self.config
-        sources = rng.choice(len(self.samplers), size=count, p=self.weights)
-        clips = [self.samplers[source].sample(rng) for source in sources]
-        times = np.stack([clip.times[values.encoder.tubelet - 1::values.encoder.tubelet] for clip in clips])
-        frames = _light(rng, np.stack([clip.images for clip in clips]), values.data.light)
-        return torch.from_numpy(frames), torch.from_numpy(times).float(), self._labels(clips)
-
-    def _labels(self, clips):
-        """Image points at the slices: float32 [B, T, 2], NaN where there is none."""
-        values = self.config
-        name, tubelet = values.readout.name, values.encoder.tubelet
-        labels = np.full((len(clips), values.data.slices, 2), np.nan, np.float32)
-        for row, clip in zip(labels, clips):
-            if name in clip.points:
-                xy, state = clip.points[name]
-                xy, state = xy[tubelet - 1::tubelet], state[tubelet - 1::tubelet]
-                row[state > 0] = xy[state > 0]
-        return torch.from_numpy(labels)
-
-    @torch.no_grad()
-    def _validate(self, board, progress):
-        values, model = self.config, self.model
-        context = values.forecaster.context
-        forecasting = self.step > values.pretraining.steps
-        table = SkillTable(values.forecaster.horizons, model.latent_mean)
-        encoded = self._validation_latents()
-        sample = [latents[:, -1].flatten(0, 1) for latents, _ in encoded]
-        if forecasting:
-            for latents, times in encoded:
-                _, futures, dt = objectives.forecast(model.forecaster, latents, times, context, context - 1,
-                                                     list(range(context, times.shape[1])))
-                table.add(dt, futures, latents[:, context - 1], latents[:, context:])
-        figures = {**watch.spread(torch.cat(sample)[:8192]), **(table.figures() if forecasting else {})}
-        for name, value in figures.items():
-            board.add_scalar(f'validation/{name}', value, self.step)
-        self.history.append({'step': self.step, **figures})
-        with open(self.out / 'metrics.jsonl', 'a', encoding='utf-8') as log:
-            log.write(json.dumps(self.history[-1]) + '\n')
-        progress.console.print(f'step {self.step}: ' + '  '.join(f'{k} {v:.3f}' for k, v in figures.items()))
-        watch.check(None, figures)
-        if forecasting and figures['skill_shrunk_mean'] > self.best:
-            self.best = figures['skill_shrunk_mean']
+    def _validate(self, stage, board, progress):
+        figures = stage.validate()
+        for split, found in figures.items():
+            self._report(board, stage, split, found)
+        judged = figures.get('validation', {})
+        self.history.append({'step': self.step, **judged})
+        self._say(progress, f'step {self.step}: ' + '  '.join(f'{k} {v:.3f}' for k, v in judged.items()))
+        watch.check(judged)
+        score = stage.score(judged)
+        if score is not None and score > self.best:
+            self.best = score
             self.save('best.pt')
 
-    def _validation_latents(self):
-        """Pairs of latents float32 [B, T, N, D] and times float32 [B, T]; kept once the encoder stands still."""
-        if self._frozen_latents:
-            return self._frozen_latents
-        values, encoded = self.config, []
-        for clips in _chunks(self.validation, values.pretraining.batch):
-            frames = models.normalise(torch.from_numpy(np.stack([c.images for c in clips])))
-            times = np.stack([c.times[values.encoder.tubelet - 1::values.encoder.tubelet] for c in clips])
-            times = torch.from_numpy(times).float()
-            latents = objectives.encode_targets(self.model.target, frames, times)
-            encoded.append((latents.unflatten(1, (times.shape[1], -1)), times))
-        if self.step >= values.pretraining.steps:
-            self._frozen_latents = encoded
-        return encoded
+    def _board(self):
+        """TensorBoard's writer in the leader; nothing elsewhere."""
+        if not self.place.leader:
+            return contextlib.nullcontext()
+        from torch.utils.tensorboard import SummaryWriter
+        return SummaryWriter(self.out, purge_step=self.step)
 
-    def _groups(self):
-        model = self.model
-        modules = [m for m in (model.encoder, model.predictor, model.forecaster, model.readout) if m is not None]
-        parameters = [p for module in modules for p in module.parameters()]
-        return [{'params': [p for p in parameters if p.ndim > 1], 'decays': True},
-                {'params': [p for p in parameters if p.ndim < 2], 'decays': False}]
+    def _report(self, board, stage, split, figures):
+        """Write figures to TensorBoard and `metrics.jsonl`."""
+        if not self.place.leader:
+            return
+        for name, value in figures.items():
+            board.add_scalar(f'{split}/{name}', value, self.step)
+        line = {'step': self.step, 'stage': stage.name, 'split': split, **figures}
+        with open(self.out / METRICS, 'a', encoding='utf-8') as log:
+            log.write(json.dumps(line) + '\n')
 
-    def _open_data(self, roots, cache):
-        data = self.config.data
-        assert_disjoint(train=expand(data.train, roots), validation=expand(data.validation, roots),
-                        held_out=expand(data.held_out, roots))
-        size = tuple(self.config.encoder.image_size)
-        margin = tuple(round(side * CACHE_MARGIN) for side in size)
-        common = {'size': size, 'frames': data.slices * self.config.encoder.tubelet,
-                  'frame_period': data.frame_period}
+    def _forget_metrics_after(self, step):
+        """Leave out of the log what an interrupted process wrote after its last checkpoint."""
+        path = self.out / METRICS
+        if path.exists():
+            lines = [line for line in path.read_text(encoding='utf-8').splitlines(True) if line.endswith('\n')]
+            partial = path.with_suffix('.partial')
+            partial.write_text(''.join(line for line in lines if json.loads(line)['step'] <= step), encoding='utf-8')
+            partial.replace(path)
 
-        def sampler(patterns, **extra):
-            return ClipSampler(load_sequences(patterns, margin, cache, labels=data.labels), **common, **extra)
-
-        # One sampler for each entry of data.train, so that a few minutes of real video are not lost among hours of others.
-        augment = Augment(scale=tuple(data.crop), flip=data.flip)
-        samplers, weights = [], []
-        for index, pattern in enumerate(expand(data.train, roots)):
-            try:
-                one = sampler([pattern], jitter=data.jitter, drop=data.drop, stretch=tuple(data.stretch), augment=augment)
-            except JepaError as error:
-                logger.warning('left out of training: %s', error)
-                continue
-            samplers.append(one)
-            weights.append(data.weights[index] if data.weights else len(one))
-        if not sum(weights):
-            raise JepaError('data.train holds no recording that can be read and is long enough for a clip '
-                            f'({common["frames"] * data.frame_period:.2f} s)')
-        clips = list(sampler(expand(data.validation, roots)).clips(data.validation_stride))
-        if not clips:
-            raise JepaError('data.validation holds no clip long enough for data.slices '
-                            f'({common["frames"] * data.frame_period:.2f} s of frames)')
-        return samplers, np.array(weights) / sum(weights), clips
+    def _say(self, progress, text):
+        if self.place.leader:
+            progress.console.print(text)
 
 
-def expand(patterns, roots):
-    """
-    Relative patterns looked up in the roots.
+class Means:
+    """Means of a stage's figures between two lines of the log, and the share of the time spent waiting for data."""
 
-    :returns: list of absolute or root-joined patterns, one for the first root in which each finds something.
-    :raises JepaError: for a pattern that finds nothing anywhere.
-    """
-    found = []
-    for pattern in patterns:
-        hits = [str(Path(root) / pattern) for root in roots
-                if Path(pattern).is_absolute() or any(Path(root).glob(pattern)) or (Path(root) / pattern).exists()]
-        if not hits:
-            raise JepaError(f'no file matches {pattern} in {", ".join(map(str, roots))}: name the folder that holds '
-                            'it with --data')
-        found.append(hits[0])
-    return found
+    def __init__(self):
+        self._sums, self._counts = {}, {}
+        self.waiting = 0.0
+        self._began = self._since = time.perf_counter()
+        self._waited = 0.0
 
+    def add(self, figures):
+        """:param figures: of a step; those that are NaN do not count."""
+        for name, value in figures.items():
+            if not math.isnan(value):
+                self._sums[name] = self._sums.get(name, 0.0) + value
+                self._counts[name] = self._counts.get(name, 0) + 1
 
-class _Prefetch:
-    """Makes the batches of coming steps in a thread, a few ahead, in order."""
+    def take(self, waited, clips):
+        """
+        :param waited: seconds the loop has waited for data so far; `clips`: in a step.
+        :returns: the means since the last call, with `clips_per_second` and `waiting` (share of the time).
+        """
+        now = time.perf_counter()
+        elapsed = max(now - self._since, 1e-9)
+        self.waiting = (waited - self._waited) / elapsed
+        means = {name: value / self._counts[name] for name, value in self._sums.items()}
+        means |= {'clips_per_second': self._counts.get('loss', 0) * clips / elapsed, 'waiting': self.waiting}
+        self._sums, self._counts, self._since, self._waited = {}, {}, now, waited
+        return means
 
-    def __init__(self, make, first, end):
-        self._queue, self._closed = queue.Queue(maxsize=3), threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(make, first, end), daemon=True)
-        self._thread.start()
+    def overall(self, waited):
+        """Share of the time since the stage began that was spent waiting for data."""
+        return waited / max(time.perf_counter() - self._began, 1e-9)
 
-    def _work(self, make, first, end):
-        try:
-            for step in range(first, end):
-                self._put(make(step))
-                if self._closed.is_set():
-                    return
-            self._put(None)
-        except BaseException as error:
-            self._put(error)
+    def state(self):
+        """Plain values, for a checkpoint."""
+        return {'sums': dict(self._sums), 'counts': dict(self._counts)}
 
-    def _put(self, item):
-        while not self._closed.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._queue.put(item, timeout=0.2)
-
-    def __iter__(self):
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def close(self):
-        self._closed.set()
-        self._thread.join()
+    def load(self, state):
+        """:param state: as `state` gave it."""
+        self._sums, self._counts = dict(state['sums']), dict(state['counts'])
 
 
 @contextlib.contextmanager
 def _interruptible(stop):
-    """Ctrl-C asks for a stop after the step; a second one is the ordinary kind."""
+    """Ctrl-C and SIGTERM ask for a stop after the step; a second one is the ordinary kind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGINT)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore():
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def ask(_signal, _frame):
         stop.set()
-        signal.signal(signal.SIGINT, previous)
+        restore()
 
-    signal.signal(signal.SIGINT, ask)
+    for number in previous:
+        signal.signal(number, ask)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _schedule(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def _light(rng, images, strength):
-    """Brightness, contrast and colour gain, one draw per clip. uint8 [B, F, H, W, 3] in and out."""
-    if not strength:
-        return images
-    shape = (len(images), 1, 1, 1)
-    gain = (1 + strength * rng.uniform(-1, 1, (*shape, 1))) * (1 + 0.3 * strength * rng.uniform(-1, 1, (*shape, 3)))
-    shift = 255 * 0.3 * strength * rng.uniform(-1, 1, (*shape, 1))
-    return np.clip(images * gain.astype(np.float32) + shift.astype(np.float32), 0, 255).astype(np.uint8)
-
-
-def _chunks(items, size):
-    return (items[start:start + size] for start in range(0, len(items), size))
-
-
-def _differences(old, new, prefix=''):
-    lines = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += _differences(before, after, f'{prefix}{key}.')
-        elif before != after:
-            lines.append(f'{prefix}{key} was {before!r}, is {after!r}')
-    return lines
+        restore()

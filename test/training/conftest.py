@@ -36,7 +36,7 @@ def videos(tmp_path_factory):
 
 
 VALUES = {
-    'name': 'tiny_run', 'validate_every': 4, 'save_every': 3,
+    'name': 'tiny_run', 'validate_every': 4, 'save_every': 3, 'log_every': 1,
     'data': {'train': ['train'], 'validation': ['validation'], 'held_out': ['held_out'], 'slices': 6,
              'frame_period': 0.05},
     'encoder': {'size': 'tiny', 'depth': 2, 'image_size': [32, 48], 'window': 4},

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The forecaster on latents of an encoder that stands still, and the readout on the forecaster's futures.
+
+A bank of clips is encoded once by the target encoder; every step draws from it.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from jepa_ros.data.loader import ClipLoader
+from jepa_ros.skill import SkillTable
+from jepa_ros.training import model as models
+from jepa_ros.training import objectives
+from jepa_ros.training.clips import generator
+from jepa_ros.training.stages import splits
+from jepa_ros.training.stages.stage import Stage
+
+UNSEEN_WEIGHT = 0.25  # of a drawn label in the readout's loss: it teaches modesty, and takes few examples
+HORIZONS_PER_STEP = 3  # slices a step asks the forecaster for; more of them cost time and vary little
+
+
+class Heads(Stage):
+    """Forecaster and, where the configuration names one, readout."""
+
+    name = 'heads'
+
+    def __init__(self, config, model, clips, place):
+        super().__init__(config, model, clips, place)
+        self.modules = [module for module in (model.forecaster, model.readout) if module is not None]
+        self.frozen, self.bank, self._splits = [model.target], None, None
+
+    def prepare(self, step, progress, stop):
+        """Encode the bank; a new forecaster starts from the least-squares forecast."""
+        self.bank = self._encode_bank(progress, stop)
+        if step == 0 and not stop.is_set():
+            objectives.start_from_least_squares(self.model.forecaster, *self.bank[:2])
+
+    def batch(self, step):
+        """
+        Rows of the bank, and which slices are forecast from which.
+
+        Where there is nothing to see the label is drawn anew from the whole image, so that the readout learns to say
+        so with a covariance as wide as the image.
+
+        :returns: the arguments of `loss`.
+        """
+        latents, times, labels = self.bank
+        rng = generator(self.config.seed, self.name, step)
+        slices, context = self.config.data.slices, self.config.forecaster.context
+        newest = int(rng.integers(context - 1, slices - 1))
+        later = newest + 1 + rng.permutation(slices - 1 - newest)[:HORIZONS_PER_STEP]
+        rows = torch.from_numpy(self._bank_rows(step)[self.place.rows(self.values.batch)])
+        anywhere = np.stack([generator(self.config.seed, self.name, step, index).random((slices, 2), np.float32)
+                             for index in self.place.rows(self.values.batch)])
+        seen = ~labels[rows].isnan().any(-1)
+        return (latents[rows].float(), times[rows],
+                torch.where(seen[..., None], labels[rows], torch.from_numpy(anywhere)), seen, newest, later.tolist())
+
+    def _bank_rows(self, step):
+        """Which clips of the bank a step takes, int64 [batch]."""
+        return generator(self.config.seed, 'rows', step).integers(self.values.clips, size=self.values.batch)
+
+    def sources(self, step):
+        return self.clips.names('bank', 0, self._bank_rows(step))
+
+    def loss(self, latents, times, labels, seen, newest, later):
+        """
+        :param latents: float32 [B, T, N, D]; `times`: float32 [B, T].
+        :param labels: float32 [B, T, 2]; `seen`: bool [B, T], False where the label was drawn.
+        :param newest: index of the newest context slice; `later`: indices of the slices to forecast.
+        """
+        model = self.model
+        loss, futures, dt = objectives.forecast(model.forecaster, latents, times, self.config.forecaster.context,
+                                                newest, later)
+        figures = {'forecast': loss.detach()}
+        if model.readout is not None:
+            with torch.autocast(loss.device.type, enabled=False):  # a likelihood divides by small variances
+                point, covariance = model.readout(futures.detach().float().flatten(0, 1), dt.flatten())
+                likelihood = objectives.point_likelihood(point, covariance, labels[:, later].flatten(0, 1))
+            known = seen[:, later].flatten()
+            figures['readout'] = likelihood.detach()[known].mean()
+            loss = loss + (likelihood * torch.where(known, 1.0, UNSEEN_WEIGHT)).mean()
+        return loss, figures
+
+    @torch.no_grad()
+    def validate(self):
+        """Skill of the forecaster per horizon, and the spread of the latents, which stand still with the encoder."""
+        context = self.config.forecaster.context
+        if self._splits is None:
+            self._splits = {split: splits.encode(self, clips) for split, clips in self.clips.splits().items()}
+        figures = {}
+        for split, encoded in self._splits.items():
+            table, losses = SkillTable(self.config.forecaster.horizons, self.model.latent_mean.cpu()), []
+            for latents, times in encoded:
+                on_device = latents.to(self.place.device), times.to(self.place.device)
+                loss, futures, dt = objectives.forecast(self.model.forecaster, *on_device, context, context - 1,
+                                                        list(range(context, times.shape[1])))
+                losses.append(float(loss))
+                table.add(dt.cpu(), futures.float().cpu(), latents[:, context - 1], latents[:, context:])
+            figures[split] = {'loss': float(np.mean(losses)), **splits.spread(part for part, _ in encoded),
+                              **table.figures()}
+        return figures
+
+    def score(self, figures):
+        return figures['skill_shrunk_mean']
+
+    @torch.no_grad()
+    def _encode_bank(self, progress, stop):
+        """
+        Latents of `heads.clips` clips by the target encoder, and their mean.
+
+        :returns: latents float16 [C, T, N, D], times float32 [C, T], labels float32 [C, T, 2].
+        """
+        config, model, place = self.config, self.model, self.place
+        count, batch, n = self.values.clips, self.values.batch, model.encoder_config.tokens
+        latents = torch.empty(count, config.data.slices, n, model.encoder.width, dtype=torch.float16)
+        times, labels = torch.empty(count, config.data.slices), torch.empty(count, config.data.slices, 2)
+
+        chunks = math.ceil(count / batch)
+        task = progress.add_task('latents for the heads', total=chunks, figures='')
+        make = _BankClips(self.clips, batch, place.rows(batch))
+        with ClipLoader(make, 0, chunks, config.data.workers) as loader:
+            for number, drawn in enumerate(loader):
+                if place.any(stop.is_set()):
+                    break
+                frames, at, points = (torch.from_numpy(array).to(place.device) for array in drawn)
+                with place.autocast(config.bf16):
+                    targets = objectives.encode_targets(model.target, models.normalise(frames), at)
+                rows = slice(number * batch, min((number + 1) * batch, count))
+                keep = rows.stop - rows.start
+                latents[rows] = place.gather(targets).unflatten(1, (at.shape[1], -1))[:keep].cpu()
+                times[rows], labels[rows] = place.gather(at)[:keep].cpu(), place.gather(points)[:keep].cpu()
+                progress.advance(task)
+        model.latent_mean.copy_(latents.flatten(0, 2)[::7].float().mean(0))  # one in seven tells the mean as well
+        return latents, times, labels
+
+
+class _BankClips:
+    """Makes one part of the bank: a callable of its own, so that it travels to the processes that decode."""
+
+    def __init__(self, clips, batch, rows):
+        self.clips, self.batch, self.rows = clips, batch, rows
+
+    def __call__(self, number):
+        start = number * self.batch
+        return self.clips.draw('bank', 0, [start + row for row in self.rows])

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What validation does with the clips of a split, whatever the stage."""
+
+import numpy as np
+import torch
+
+from jepa_ros.training import model as models
+from jepa_ros.training import objectives, watch
+
+MOST_TOKENS = 8192  # whose spread is measured: a singular value decomposition of more takes long and says the same
+
+
+def chunks(stage, clips):
+    """:param clips: list of `Clip`. Yields frames uint8 [B, F, H, W, 3] and times float32 [B, T], s, as tensors."""
+    size, tubelet = stage.values.batch, stage.config.encoder.tubelet
+    for part in (clips[start:start + size] for start in range(0, len(clips), size)):
+        times = np.stack([clip.times[tubelet - 1::tubelet] for clip in part])
+        yield torch.from_numpy(np.stack([clip.images for clip in part])), torch.from_numpy(times).float()
+
+
+def encode(stage, clips):
+    """
+    Target latents of all clips, each process encoding its share.
+
+    :returns: list of pairs of latents float32 [B, T, N, D] and times float32 [B, T], on the CPU.
+    """
+    def latents(frames, times):
+        with stage.place.autocast(stage.config.bf16 and stage.place.device.type != 'cpu'):
+            return objectives.encode_targets(stage.model.target, models.normalise(frames), times)
+
+    return [(stage.place.share(latents, *chunk).cpu().unflatten(1, (chunk[1].shape[1], -1)), chunk[1])
+            for chunk in chunks(stage, clips)]
+
+
+def spread(latents):
+    """`watch.spread` of the tokens of the newest slices. :param latents: iterable of float [B, T, N, D]."""
+    return watch.spread(torch.cat([part[:, -1].flatten(0, 1) for part in latents])[:MOST_TOKENS])
