@@ -1,32 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`jepa export CHECKPOINT`."""
+"""`jepa export`."""
 
 import argparse
 from pathlib import Path
+
+from jepa_ros.engine.manifest import FAMILIES, PRECISIONS
 
 
 def configure(parser):
     """Declare the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = ('Turn a checkpoint of jepa train into an engine bundle: encoder, forecaster and readout as '
-                          'ONNX, a manifest that says what the numbers mean, checksums, and the difference between '
-                          'each graph and torch as measured here.')
-    parser.epilog = ('Examples:\n'
-                     '  jepa export runs/own_videos/best.pt\n'
-                     '  jepa export runs/own_videos/best.pt --out models/mine --name mine\n'
-                     '  jepa info models/mine')
-    parser.add_argument('checkpoint', type=Path, help='best.pt or last.pt of a run')
+    parser.description = (
+        'Turn weights into an engine bundle: encoder, forecaster and readout as ONNX, a manifest that says what the\n'
+        'numbers mean, checksums, and how near each graph is to torch in float32, as measured here.\n\n'
+        'Without --family the weights are a checkpoint of jepa train. With it they are official ones, as published by\n'
+        'Meta or in the layout of Hugging Face; "jepa info --families" lists families and models. V-JEPA predictors\n'
+        'become the forecaster, whose horizons are whole tubelets; the others export without futures, and jepa train\n'
+        'can fit a forecaster on their frozen latents.')
+    parser.epilog = (
+        'Examples:\n'
+        '  jepa export runs/own_videos/best.pt\n'
+        '  jepa export runs/own_videos/best.pt --out models/mine --name mine --precision fp16 --clips held_out.mp4\n'
+        '  jepa export vitl.pt --family vjepa2 --model vitl --image-size 256 --frames 16 --out bundles/vitl\n'
+        '  jepa export IN1K-vit.h.14-300e.pth.tar --family ijepa --model vith14 --precision int8 --clips bags/\n'
+        '  jepa info bundles/vitl')
+    parser.add_argument('weights', type=Path, help='best.pt or last.pt of a run, or official weights (.pt, .pth.tar, '
+                                                   '.safetensors)')
     parser.add_argument('--out', type=Path, metavar='DIR', help='directory to write (default: bundles/NAME)')
-    parser.add_argument('--name', help="name of the bundle (default: the run's)")
+    parser.add_argument('--name', help="name of the bundle (default: the run's, or family and model)")
+    parser.add_argument('--precision', choices=PRECISIONS, default='fp32',
+                        help='of the matrix products; normalisation, softmax and rotary positions stay in float32, and '
+                             'so do inputs and outputs. int8: linear layers, needs --clips (default: %(default)s)')
+    parser.add_argument('--clips', nargs='+', metavar='VIDEO_OR_BAG', default=[],
+                        help='recordings (files, folders, globs) to calibrate int8 with and to measure every graph on; '
+                             'without them the graphs are measured on random inputs')
+    parser.add_argument('--windows', type=int, metavar='N', default=32,
+                        help='windows taken of each recording, from its beginning; the first half calibrates, the second '
+                             'half measures (default: %(default)s)')
+    parser.add_argument('--topic', help='camera topic of the bags, where they have several')
+    official = parser.add_argument_group('official weights')
+    official.add_argument('--family', choices=FAMILIES, help='what the weights are')
+    official.add_argument('--model', metavar='NAME', help='which size; see jepa info --families')
+    official.add_argument('--image-size', type=int, nargs='+', metavar='PX',
+                          help="side, or height and width, of the frames (default: the model's)")
+    official.add_argument('--frames', type=int, metavar='T', help="frames per window (default: the family's)")
+    official.add_argument('--frame-period', type=float, metavar='S',
+                          help='seconds between the frames of a window (default: 0.25, as the weights were trained)')
+    official.add_argument('--horizons', type=int, metavar='K', default=2,
+                          help='how many tubelets ahead the predictor is asked for (default: %(default)s)')
 
 
 def run(args):
     """Export; returns the exit status."""
-    from jepa_ros.export.bundle import export_checkpoint
-    from jepa_ros.training import model as models
+    from jepa_ros.errors import JepaError
+    from jepa_ros.export.clips import Clips
 
-    out = args.out or Path('bundles') / (args.name or models.load(args.checkpoint)[0].name)
-    bundle = export_checkpoint(args.checkpoint, out, args.name)
-    size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
-    print(f'{out}: {bundle.manifest.name}, mode {bundle.manifest.mode}, {size:.1f} MB')
+    if args.windows < 1:
+        raise JepaError(f'--windows must be at least 1, found {args.windows}')
+    clips = Clips(tuple(args.clips), args.windows, args.topic) if args.clips else None
+    if args.family:
+        from jepa_ros.export.official import export_official
+
+        size = args.image_size and (args.image_size * 2)[:2] if not args.image_size or len(args.image_size) < 3 else None
+        bundle = export_official(args.weights, args.family, args.model, args.out, args.name, size, args.frames,
+                                 args.frame_period, args.horizons, args.precision, clips)
+    else:
+        from jepa_ros.export.bundle import export_checkpoint
+
+        bundle = export_checkpoint(args.weights, args.out, args.name, args.precision, clips)
+    size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
+    print(f'{bundle.path}: {bundle.manifest.name}, mode {bundle.manifest.mode}, {bundle.manifest.precision}, '
+          f'{size:.1f} MB')
     return 0

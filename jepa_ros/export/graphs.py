@@ -8,13 +8,16 @@ host copies a quarter of the bytes. Everything that does not depend on the input
 
 import warnings
 
+import onnxscript.optimizer
 import torch
 from torch import nn
 
+from jepa_ros.export.precision import EXTERNAL_ABOVE
 from jepa_ros.nets.vit import normalise_output
 from jepa_ros.training.model import MEAN, STD
 
 OPSET = 20  # LayerNormalization is one operator (since 17); 23 would emit Attention, which ONNX Runtime runs slower
+FOLDED = 1 << 24  # elements of the largest constant that is computed at export
 
 
 class _Normalise(nn.Module):
@@ -103,7 +106,8 @@ def example_inputs(manifest, rng):
                               'bias': torch.where(torch.arange(cached) < n, 0.0, -1e9)}
     if manifest.forecaster:
         context = manifest.forecaster.context
-        horizons = torch.tensor(manifest.forecaster.horizons.default)
+        offered = manifest.forecaster.horizons
+        horizons = torch.tensor(offered.default or offered.values)
         slice_period = manifest.tubelet * manifest.frame_period
         inputs['forecaster'] = {'context': normal(context, n, dim),
                                 'times': torch.arange(1 - context, 1) * slice_period, 'dt': horizons}
@@ -112,18 +116,29 @@ def example_inputs(manifest, rng):
     return inputs
 
 
-def write_onnx(module, inputs, outputs, path):
+def output_names(manifest):
+    """Dict of graph name to the names of its outputs."""
+    return {'encoder': ['tokens', 'present'] if manifest.mode == 'stream' else ['tokens'],
+            'forecaster': ['futures'], 'readout': ['point', 'cov']}
+
+
+def write_onnx(module, inputs, outputs, path, external_above=EXTERNAL_ABOVE):
     """
     Export one graph.
 
     :param module: torch module in eval mode; `inputs`: dict of name to example tensor.
     :param outputs: output names.
     :param path: file to write. A `dt` input and what is counted by it (K) stay dynamic; every other shape is fixed.
+    :param external_above: bytes of weights above which they are written beside it.
     """
     horizons = torch.export.Dim('K')
     shapes = {name: {0: horizons} if 'dt' in inputs and name in ('dt', 'futures') else None for name in inputs}
+    size = sum(value.nbytes for value in module.state_dict().values())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
-        torch.onnx.export(module, tuple(inputs.values()), str(path), input_names=list(inputs), output_names=outputs,
-                          dynamic_shapes=tuple(shapes.values()), opset_version=OPSET, dynamo=True,
-                          external_data=False, verbose=False)
+        program = torch.onnx.export(module, tuple(inputs.values()), input_names=list(inputs), output_names=outputs,
+                                    dynamic_shapes=tuple(shapes.values()), opset_version=OPSET, dynamo=True,
+                                    verbose=False)
+        # Once more with room for tables of thousands of tokens, which the exporter's own limits leave unfolded.
+        onnxscript.optimizer.optimize(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+        program.save(str(path), external_data=size > external_above)
