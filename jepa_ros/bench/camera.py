@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from jepa_ros.images import encode_jpeg
 from jepa_ros.nodes.messages import byte_array, image_message, to_stamp
-from jepa_ros.nodes.transport import prepare_process
+from jepa_ros.nodes.transport import heard_at_once, prepare_process
 
 TOPIC = '/camera/image_raw'
 DISTINCT = 16  # frames that are made; then they repeat
@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     width, height = map(int, args.size.split('x'))
     prepare_process()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node('camera')
+    with heard_at_once():
+        node = rclpy.create_node('camera')
     frames = messages(width, height, args.compressed)
     publisher = node.create_publisher(type(frames[0]), TOPIC,
                                       QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))

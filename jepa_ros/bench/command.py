@@ -4,8 +4,9 @@ Measure what the nodes and the transport cost on this machine.
 
   jepa bench node        processor time that perception_node adds to a frame, and its start-up
   jepa bench transport   share of a raw camera's frames that arrive whole, with and without the profile
+  jepa bench engine      encoders of the published sizes on every backend, side by side
 
-Real processes over real DDS. Leave the machine alone meanwhile; trust the ratios more than the times.
+The first two are real processes over real DDS. Leave the machine alone meanwhile; trust the ratios more than the times.
 """
 
 import argparse
@@ -16,14 +17,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jepa_ros.bench import host
+from jepa_ros.bench import engine_table, host
 
 SIZES = ('640x480', '1280x720')
 
 
 def configure(parser) -> None:
     """Declare the arguments."""
-    benches = parser.add_subparsers(dest='bench', required=True, metavar='node | transport')
+    benches = parser.add_subparsers(dest='bench', required=True, metavar='node | transport | engine')
     node = benches.add_parser('node', help='what perception_node adds to a frame')
     node.add_argument('--bundle', default='conveyor_stream', help='engine bundle (default: %(default)s)')
     node.add_argument('--starts', type=int, default=3, help='starts that are timed (default: %(default)s)')
@@ -33,15 +34,21 @@ def configure(parser) -> None:
         bench.add_argument('--seconds', type=float, default=seconds, help='per figure (default: %(default)s)')
         bench.add_argument('--sizes', type=_sizes, default=','.join(SIZES), metavar='WIDTHxHEIGHT,...',
                            help='of the camera (default: %(default)s)')
+    engine = benches.add_parser('engine', help='encoders on every backend')
+    engine_table.configure(engine)
+    for bench in (node, transport, engine):
         bench.add_argument('--json', type=Path, metavar='FILE', help='write the figures there as well')
 
 
 def run(args) -> int:
     """Measure, print, and write JSON where it was asked for."""
-    from jepa_ros.demo.isolation import isolate
-    isolate()
-    with tempfile.TemporaryDirectory(prefix='jepa_bench_') as logs:
-        figures = (_node if args.bench == 'node' else _transport)(args, Path(logs))
+    if args.bench == 'engine':
+        figures = engine_table.run(args)
+    else:
+        from jepa_ros.demo.isolation import isolate
+        isolate()
+        with tempfile.TemporaryDirectory(prefix='jepa_bench_') as logs:
+            figures = (_node if args.bench == 'node' else _transport)(args, Path(logs))
     figures = {'command': f"jepa bench {' '.join(sys.argv[2:])}", 'host': host.describe(), **figures}
     print(f"\n{host.sentence(figures['host'])}")
     if args.json:

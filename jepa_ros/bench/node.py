@@ -21,7 +21,7 @@ from sensor_msgs.msg import PointCloud2
 from jepa_ros.bench.graph import BenchError, await_line, module, parameters, report
 from jepa_ros.bench.meter import MEASURING
 from jepa_ros.demo.processes import Child, ProcessGroup
-from jepa_ros.nodes.transport import prepare_process
+from jepa_ros.nodes.transport import heard_at_once, prepare_process
 
 RATE = 30.0  # Hz
 STAGES = ('decode', 'encode', 'forecast', 'publish')
@@ -38,7 +38,8 @@ class Listener:
     def __enter__(self) -> 'Listener':
         prepare_process()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node('listener')
+        with heard_at_once():
+            self._node = rclpy.create_node('listener')
         for name, arrived in (('latents', lambda _: self._latents.set()), ('futures', lambda _: None)):
             self._node.create_subscription(PointCloud2, f'/perception/{name}', arrived, 5, raw=True)
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._report, 10)

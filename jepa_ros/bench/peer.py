@@ -17,7 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from jepa_ros.bench.camera import TOPIC
 from jepa_ros.bench.meter import Meter
 from jepa_ros.nodes.camera import QOS
-from jepa_ros.nodes.transport import prepare_process
+from jepa_ros.nodes.transport import heard_at_once, prepare_process
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     prepare_process()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node('peer')
+    with heard_at_once():
+        node = rclpy.create_node('peer')
     meter, whole = Meter(), 0
 
     def arrived(message: Image | CompressedImage) -> None:

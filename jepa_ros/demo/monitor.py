@@ -25,7 +25,7 @@ from jepa_ros.demo.figures import PERCEPTION, Figures
 from jepa_ros.demo.recorder import BagRecorder
 from jepa_ros.demo.topics import Topics
 from jepa_ros.nodes.messages import read_futures, read_latents
-from jepa_ros.nodes.transport import prepare_process
+from jepa_ros.nodes.transport import heard_at_once, prepare_process
 
 LOOK = 0.05  # s between two looks at the ROS graph, which tells nobody of its changes
 
@@ -52,7 +52,8 @@ class Monitor:
         prepare_process()
         # Ctrl-C is the demo's to handle: it still wants to hear the last messages.
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node('jepa_demo', enable_rosout=False, start_parameter_services=False)
+        with heard_at_once():
+            self._node = rclpy.create_node('jepa_demo', enable_rosout=False, start_parameter_services=False)
         self._subscribe(topics.camera, camera_type)
         self._node.create_timer(LOOK, self._look)
         self._executor = SingleThreadedExecutor()

@@ -221,7 +221,8 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
     try:
         with _on_signal(stop):
             try:
-                node = make_node()
+                with transport.heard_at_once():
+                    node = make_node()
                 forward_logging(node.get_logger())
                 node.wake = wake
                 executor.add_node(node)

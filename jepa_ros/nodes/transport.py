@@ -7,6 +7,8 @@ import ctypes
 import os
 import statistics
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from jepa_ros.paths import find_config
@@ -29,6 +31,32 @@ def prepare_process() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
+@contextmanager
+def heard_at_once() -> Iterator[None]:
+    """
+    Create a process's first node in this block, and the processes that run already are found at once.
+
+    Fast DDS begins to listen a moment after it has announced a new participant (``RTPSParticipantImpl::enable``, up to
+    3.6 at least). A peer answers once; where its answer wakes up on the announcing thread's core it comes too early
+    and is lost, and the peer's next announcement is up to 3 s away. Real-time priority keeps the thread from being
+    interrupted there. It is asked for where the process may (``ulimit -r``, which ros2_control asks for too, or root);
+    threads that start in the block do not inherit it. Where it is refused, or the process has it already, nothing
+    changes.
+    """
+    try:
+        if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
+            raise PermissionError('it has a priority of its own')
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except (AttributeError, OSError):  # not Linux; refused
+        yield
+        return
+    try:
+        yield
+    finally:
+        # a process without privileges may not take the flag back; with this policy it means nothing
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def environment(*, localhost: bool = True) -> dict[str, str]:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import re
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from random import Random
@@ -9,7 +11,7 @@ from children import Child
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jepa_ros.nodes.transport import PROFILE_VARIABLES, FrameLoss, environment, profile_hint
+from jepa_ros.nodes.transport import PROFILE_VARIABLES, FrameLoss, environment, heard_at_once, profile_hint
 from jepa_ros.paths import find_config
 
 HERE = Path(__file__).parent
@@ -138,3 +140,40 @@ print('faults', resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         with Child(script, way) as child:
             faults[way] = int(child.wait_line('faults ').split()[1])
     assert faults['yes'] < 100 < faults['no']
+
+
+def policy():
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_setscheduler'), reason='scheduling policies are Linux')
+def test_a_node_is_made_uninterrupted_and_nothing_it_starts_keeps_the_priority():
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        pytest.skip('this user may not ask for real-time priority (ulimit -r)')
+    with heard_at_once():  # it has such a priority already: left alone
+        assert policy() == os.SCHED_FIFO
+    assert policy() == os.SCHED_FIFO
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    of_thread = []
+    for _ in range(2):  # the second time with what the first one left behind
+        with heard_at_once():
+            assert policy() == os.SCHED_FIFO
+            thread = threading.Thread(target=lambda: of_thread.append(policy()))
+            thread.start()
+            thread.join()
+        assert policy() == os.SCHED_OTHER
+    assert of_thread == [os.SCHED_OTHER] * 2
+
+
+def test_a_node_is_made_where_real_time_priority_is_refused(monkeypatch):
+    def refuse(*_):
+        raise PermissionError('not allowed')
+    monkeypatch.setattr(os, 'sched_setscheduler', refuse, raising=False)
+    made = []
+    with heard_at_once():
+        made.append('node')
+    assert made == ['node']
+    with pytest.raises(ValueError, match='what went wrong'), heard_at_once():
+        raise ValueError('what went wrong')
