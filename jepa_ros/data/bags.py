@@ -6,6 +6,7 @@ Whatever a bag was damaged by, what can be read is read, and the fault is named 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -44,9 +45,12 @@ class _Storage:
             self.definitions = {c.msgtype: c.msgdef.data for c in reader.connections}
             self.span = (reader.start_time, reader.end_time) if reader.message_count else None
 
-    def messages(self, topic: str) -> Iterator[tuple[int, bytes]]:
+    def messages(self, topic: str, start: int | None, stop: int | None) -> Iterator[tuple[int, bytes]]:
         with self._reader(self.path) as reader:
-            for _, log_ns, data in reader.messages([c for c in reader.connections if c.topic == topic]):
+            connections = [c for c in reader.connections if c.topic == topic]
+            if not connections:
+                return  # none would be taken for all
+            for _, log_ns, data in reader.messages(connections, start, stop):
                 yield log_ns, data
 
 
@@ -71,10 +75,11 @@ class _DamagedStorage:
             self.fault = str(damage)
         self.topics = [(*key, count) for key, count in counts.items()]
 
-    def messages(self, topic: str) -> Iterator[tuple[int, bytes]]:
+    def messages(self, topic: str, start: int | None, stop: int | None) -> Iterator[tuple[int, bytes]]:
+        first, end = start or 0, sys.maxsize if stop is None else stop
         try:
             for message in self._scan(self.path):
-                if message.topic == topic:
+                if message.topic == topic and first <= message.log_ns < end:
                     yield message.log_ns, message.data
         except Damage:
             return  # named in `fault` since the first pass
@@ -137,12 +142,18 @@ class Bag:
         self.warnings.append(f'{path} cannot be read as a bag: {reason}')
         return []
 
-    def raw_messages(self, topic: str) -> Iterator[tuple[int, bytes]]:
-        """Yield the bag time (ns) and the serialised bytes of each message of a topic, in log order."""
+    def raw_messages(
+        self, topic: str, start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the bag time (ns) and the serialised bytes of each message of a topic, in log order.
+
+        :param start: only messages at or after this bag time (ns).
+        :param stop: only messages before this bag time (ns).
+        """
         for storage in self._storages:
             count = 0
             try:
-                for message in storage.messages(topic):
+                for message in storage.messages(topic, start, stop):
                     yield message
                     count += 1
             except Exception as error:  # see _open
@@ -150,9 +161,13 @@ class Bag:
                     f'{storage.path} is damaged: {topic} ends after {count} messages ({_sentence(error)})'
                 )
 
-    def messages(self, topic: str) -> Iterator[tuple[int, object]]:
+    def messages(
+        self, topic: str, start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[int, object]]:
         """Yield the bag time (ns) and the deserialised message of each message of a topic, in log order.
 
+        :param start: only messages at or after this bag time (ns).
+        :param stop: only messages before this bag time (ns).
         :raises RecordingError: when the bag lacks the topic or its type is not known here.
         """
         msgtype = next((t.msgtype for t in self.topics if t.name == topic), None)
@@ -161,7 +176,7 @@ class Bag:
             raise RecordingError(f'{self.path}: expected topic {topic}, found {names}')
         deserialise = self._deserialiser(msgtype)
         faults: list[str] = []
-        for log_ns, data in self.raw_messages(topic):
+        for log_ns, data in self.raw_messages(topic, start, stop):
             try:
                 message = deserialise(data, msgtype)
             except Exception as error:  # a corrupt message fails anywhere in the generated code

@@ -4,18 +4,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
-from jepa_ros.data.sequences import NO_LABEL, Sequence, segments
+from jepa_ros.data import faults
+from jepa_ros.data.augment import IJEPA, NO_LABEL, VJEPA, Augment, view
+from jepa_ros.data.sequences import Sequence, segments
 from jepa_ros.errors import JepaError
+
+__all__ = [
+    'IJEPA',
+    'VJEPA',
+    'Augment',
+    'Clip',
+    'ClipError',
+    'ClipSampler',
+    'choose',
+    'class_names',
+    'clip_rng',
+    'share',
+    'view',
+]
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.25  # fraction of the frame period by which a frame may be early, as in clip.ClipWindow
+DRAWS = 100  # unreadable clips in a row after which the data is taken to be gone
 
 
 class ClipError(JepaError):
@@ -29,26 +45,49 @@ class Clip:
     :param images: RGB uint8 [F, H, W, 3].
     :param times: float64 [F], s from the first frame, strictly ascending: the true times, not the asked ones.
     :param points: for each label its places, float32 [F, 2] in 0..1 of the image, and its state, uint8 [F]
-        (NO_LABEL, VISIBLE, HIDDEN of `sequences`).
+        (NO_LABEL, VISIBLE, HIDDEN of `augment`).
     :param name: the sequence it was cut from.
+    :param vectors: float32 [F, P] each, NaN where unknown; a view does not change them.
+    :param classes: int64 [F] each, places in the sampler's `class_names`, -1 where unknown.
     """
 
     images: np.ndarray
     times: np.ndarray
     points: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     name: str = ''
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    classes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Augment:
-    """Random changes of view, the same for all frames of a clip.
+def clip_rng(seed: int, step: int, index: int, stream: int = 0) -> np.random.Generator:
+    """Return the generator of one sample of a run, from its numbers alone.
 
-    :param scale: range of the area of the crop as a fraction of the image; the aspect ratio is kept.
-    :param flip: mirror half of the clips left to right.
+    Whoever draws the sample gets the same one: a run on eight processes sees what a run on one sees.
+
+    :param step: of the run.
+    :param index: of the sample in the batch of the whole run.
+    :param stream: for what is drawn apart from the batches (a validation set, a bank of clips).
     """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, step, index)))
 
-    scale: tuple[float, float] = (0.6, 1.0)
-    flip: bool = True
+
+def share(batch: int, rank: int, world: int) -> range:
+    """Return which samples of a batch a process draws: together all of them, each once, evenly.
+
+    :param batch: samples in the batch of the whole run.
+    :param rank: of the process, 0 to `world` - 1.
+    :param world: processes.
+    """
+    return range(batch * rank // world, batch * (rank + 1) // world)
+
+
+def class_names(*splits: Iterable[Sequence]) -> dict[str, list[str]]:
+    """Return for each kind of class the names that occur in some sets of sequences, sorted."""
+    found: dict[str, set[str]] = {}
+    for sequence in (sequence for split in splits for sequence in split):
+        for name, values in sequence.classes.items():
+            found.setdefault(name, set()).update(np.unique(values).tolist())
+    return {name: sorted(values - {''}) for name, values in sorted(found.items())}
 
 
 class ClipSampler:
@@ -58,6 +97,9 @@ class ClipSampler:
     first that is at most a quarter period early is taken, and when it comes more than a period late the
     schedule restarts from it. Training meets what a robot's camera does through `jitter`, `drop` and
     `stretch`.
+
+    A clip that cannot be read (a file that was deleted or cut short in mid-run) is counted in `faults` and another one is
+    drawn, from the same generator.
 
     :param sequences: those too short for a clip are named in `skipped`.
     :param size: height and width (px) of the clips.
@@ -69,6 +111,12 @@ class ClipSampler:
     :param augment: random view; None for none.
     :param max_gap: steps between recorded frames longer than this (s) are never crossed; default: 8 periods.
     :param seed: of the generator that `sample` uses when it is given none.
+    :param weights: of the sources (`Sequence.source`, the patterns in their order): how often each is drawn from. None: as
+        often as it has frames.
+    :param balance: how the sequences of a source share its draws: in proportion to their frames to this power. 1: every
+        frame is equally likely, and long recordings dominate; 0: every recording is.
+    :param names: of the classes, so that training and validation count alike (`class_names` of both); default: those of
+        `sequences`.
     :raises ClipError: when no sequence is long enough.
     """
 
@@ -84,17 +132,25 @@ class ClipSampler:
         augment: Augment | None = None,
         max_gap: float | None = None,
         seed: int = 0,
+        weights: list[float] | None = None,
+        balance: float = 1.0,
+        names: Mapping[str, list[str]] | None = None,
     ):
         self.size, self.frames, self.frame_period = tuple(size), frames, frame_period
         self.jitter, self.drop, self.stretch, self.augment = jitter, drop, stretch, augment
         self._rng = np.random.default_rng(seed)
         self._labels = sorted({name for sequence in sequences for name in sequence.points})
+        self._widths = _widths(sequences)
+        self.class_names = dict(names) if names is not None else class_names(sequences)
+        self._classes = {
+            name: {value: place for place, value in enumerate(values)} for name, values in self.class_names.items()
+        }
         self._segments: list[tuple[Sequence, int, int]] = []
         self.skipped: list[str] = []
         counts = []
         for sequence in sequences:
             before = len(counts)
-            for first, stop in segments(sequence.stamps_ns, max_gap or 8 * frame_period):
+            for first, stop in self._pieces(sequence, max_gap or 8 * frame_period):
                 starts = self._starts(sequence, first, stop)
                 if starts:
                     self._segments.append((sequence, first, stop))
@@ -114,39 +170,55 @@ class ClipSampler:
                 f'{len(sequences)}'
             )
         self._ends = np.cumsum(counts)
+        self._chances = None
+        if weights is not None or balance != 1.0:
+            self._chances = np.cumsum(self._probabilities(np.array(counts, float), weights, balance))
 
     def __len__(self) -> int:
         """Return the number of frames at which a clip can begin."""
         return int(self._ends[-1])
 
     def sample(self, rng: np.random.Generator | None = None) -> Clip:
-        """Return a random clip, every possible first frame being equally likely."""
+        """Return a random clip.
+
+        :raises ClipError: when a hundred draws in a row cannot be read.
+        """
         rng = rng or self._rng
-        start = int(rng.integers(self._ends[-1]))
-        which = int(np.searchsorted(self._ends, start, side='right'))
-        sequence, first, stop = self._segments[which]
-        first += start - (int(self._ends[which - 1]) if which else 0)
-        for _ in range(10):
-            period = self.frame_period * rng.uniform(*self.stretch)
-            shifts = rng.uniform(-self.jitter, self.jitter, self.frames) * period
-            drops = rng.random(self.frames) < self.drop
-            chosen = choose(sequence.stamps_ns[first:stop], self.frames, period, shifts, drops)
-            if chosen is not None:
-                break
-        else:  # too near the end for this much bad luck
-            chosen = choose(sequence.stamps_ns[first:stop], self.frames, self.frame_period)
-        return self._clip(sequence, first + chosen, rng if self.augment else None)
+        for _ in range(DRAWS):
+            sequence, indices = self._draw(rng)
+            clip = self._read(sequence, indices, rng if self.augment else None)
+            if clip is not None:
+                return clip
+        raise ClipError(
+            f'expected recordings that can be read, found {DRAWS} draws in a row that cannot, the last from '
+            f'{sequence.path}'
+        )
+
+    def draw(self, seed: int, step: int, index: int, stream: int = 0) -> Clip:
+        """Return one sample of a run, from its numbers alone; the parameters are those of `clip_rng`."""
+        return self.sample(clip_rng(seed, step, index, stream))
 
     def clips(self, stride: float) -> Iterator[Clip]:
-        """Yield clips in order, `stride` seconds apart, without any randomness or augmentation."""
+        """Yield clips in order, `stride` seconds apart, without any randomness or augmentation.
+
+        Of independent images each is a clip. Clips that cannot be read are counted in `faults` and left out.
+        """
         for sequence, first, stop in self._segments:
             stamps = sequence.stamps_ns[first:stop]
             last = first + self._starts(sequence, first, stop) - 1
             due = stamps[0]
             while (start := first + int(np.searchsorted(stamps, due))) <= last:
                 chosen = choose(sequence.stamps_ns[start:stop], self.frames, self.frame_period)
-                yield self._clip(sequence, start + chosen, None)
-                due = max(due, sequence.stamps_ns[start]) + round(stride * 1e9)
+                clip = self._read(sequence, start + chosen, None)
+                if clip is not None:
+                    yield clip
+                step = 1 if sequence.still else round(stride * 1e9)
+                due = max(due, sequence.stamps_ns[start]) + step
+
+    def _pieces(self, sequence: Sequence, max_gap: float) -> list[tuple[int, int]]:
+        if not sequence.still:
+            return segments(sequence.stamps_ns, max_gap)
+        return [(0, len(sequence))] if self.frames == 1 and len(sequence) else []
 
     def _starts(self, sequence: Sequence, first: int, stop: int) -> int:
         """Return how many frames from `first` on can begin a clip that ends before `stop`."""
@@ -160,8 +232,65 @@ class ClipSampler:
                 low = middle + 1
         return low
 
-    def _clip(self, sequence: Sequence, indices: np.ndarray, rng: np.random.Generator | None) -> Clip:
-        images = np.asarray(sequence.images[indices])
+    def _probabilities(self, counts: np.ndarray, weights: list[float] | None, balance: float) -> np.ndarray:
+        """Return how likely each segment is."""
+        owners = [id(sequence) for sequence, _, _ in self._segments]
+        _, owner = np.unique(owners, return_inverse=True)
+        of_owner = np.bincount(owner, counts)
+        chances = counts * of_owner[owner] ** (balance - 1)
+        sources = np.array([sequence.source for sequence, _, _ in self._segments])
+        if weights is None:
+            frames = np.bincount(sources, counts)
+            weights = frames / frames.sum()
+        if sources.max() >= len(weights) or min(weights) < 0:
+            raise ClipError(
+                f'expected a weight of 0 or more for each of {sources.max() + 1} sources, found {list(weights)}'
+            )
+        chances *= np.asarray(weights, float)[sources] / np.bincount(sources, chances)[sources]
+        if not chances.sum():
+            raise ClipError(f'expected a source with clips and a weight above 0, found {list(weights)}')
+        absent = [number for number, weight in enumerate(weights) if weight and number not in sources]
+        if absent:
+            logger.warning('no clips come from source %s: their weight goes to the others', absent)
+        return chances / chances.sum()
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Sequence, np.ndarray]:
+        """Return a random sequence and the positions of the frames of a clip in it."""
+        if self._chances is None:
+            start = int(rng.integers(self._ends[-1]))
+            which = int(np.searchsorted(self._ends, start, side='right'))
+            start -= int(self._ends[which - 1]) if which else 0
+        else:
+            which = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], side='right'))
+            start = int(rng.integers(self._ends[which] - (self._ends[which - 1] if which else 0)))
+        sequence, first, stop = self._segments[which]
+        first += start
+        for _ in range(10):
+            period = self.frame_period * rng.uniform(*self.stretch)
+            shifts = rng.uniform(-self.jitter, self.jitter, self.frames) * period
+            drops = rng.random(self.frames) < self.drop
+            chosen = choose(sequence.stamps_ns[first:stop], self.frames, period, shifts, drops)
+            if chosen is not None:
+                break
+        else:  # too near the end for this much bad luck
+            chosen = choose(sequence.stamps_ns[first:stop], self.frames, self.frame_period)
+        return sequence, first + chosen
+
+    def _read(self, sequence: Sequence, indices: np.ndarray, rng: np.random.Generator | None) -> Clip | None:
+        """Return a clip, or None where it cannot be read."""
+        path = str(sequence.path)
+        if path in faults.quarantined():
+            faults.report(path, f'{path}: a process that read it did not survive it')
+            return None
+        try:
+            with faults.reading(path):
+                images = np.asarray(sequence.images[indices])
+        except (JepaError, OSError) as error:
+            faults.report(sequence.key(indices[0]), error)
+            return None
+        return self._clip(sequence, indices, images, rng)
+
+    def _clip(self, sequence, indices, images, rng) -> Clip:
         stamps = sequence.stamps_ns[indices]
         points = {}
         for name in self._labels:
@@ -169,9 +298,43 @@ class ClipSampler:
                 xy, state = sequence.points[name]
                 points[name] = (xy[indices].copy(), state[indices].copy())
             else:
-                points[name] = (np.zeros((len(indices), 2), np.float32), np.zeros(len(indices), np.uint8))
+                points[name] = (
+                    np.zeros((len(indices), 2), np.float32),
+                    np.full(len(indices), NO_LABEL, np.uint8),
+                )
+        vectors = {
+            name: sequence.vectors[name][indices]
+            if name in sequence.vectors
+            else np.full((len(indices), width), np.nan, np.float32)
+            for name, width in self._widths.items()
+        }
+        classes = {
+            name: np.array(
+                [places.get(value, -1) for value in sequence.classes[name][indices].tolist()]
+                if name in sequence.classes
+                else [-1] * len(indices)
+            )
+            for name, places in self._classes.items()
+        }
         images, points = view(images, points, self.size, self.augment if rng else None, rng)
-        return Clip(images, (stamps - stamps[0]) / 1e9, points, sequence.name)
+        return Clip(images, (stamps - stamps[0]) / 1e9, points, sequence.name, vectors, classes)
+
+
+def _widths(sequences: list[Sequence]) -> dict[str, int]:
+    """Return the length of each vector.
+
+    :raises ClipError: when it is not the same everywhere.
+    """
+    widths: dict[str, int] = {}
+    for sequence in sequences:
+        for name, values in sequence.vectors.items():
+            width = widths.setdefault(name, values.shape[1])
+            if width != values.shape[1]:
+                raise ClipError(
+                    f'{sequence.path}: expected {width} elements in vector {name} as in the recordings before, '
+                    f'found {values.shape[1]}'
+                )
+    return widths
 
 
 def choose(
@@ -206,44 +369,3 @@ def choose(
         late = stamps_ns[index] - due > step
         due = (stamps_ns[index] if late else due) + step
     return np.array(chosen)
-
-
-def view(
-    images: np.ndarray,
-    points: dict[str, tuple[np.ndarray, np.ndarray]],
-    size: tuple[int, int],
-    augment: Augment | None,
-    rng: np.random.Generator | None,
-) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Bring frames to a size, through a random view if one is asked for; points follow.
-
-    :param images: uint8 [F, h, w, 3].
-    :param points: as in `Clip`; a point that falls outside the view becomes NO_LABEL.
-    :returns: uint8 [F, H, W, 3] and the points in its coordinates.
-    """
-    height, width = images.shape[1:3]
-    x, y, crop_width, crop_height, flip = 0, 0, width, height, False
-    if augment is not None:
-        side = np.sqrt(rng.uniform(*augment.scale))
-        crop_width, crop_height = max(1, round(width * side)), max(1, round(height * side))
-        x, y = int(rng.integers(width - crop_width + 1)), int(rng.integers(height - crop_height + 1))
-        flip = augment.flip and rng.random() < 0.5
-    if (crop_height, crop_width) != (height, width) or (height, width) != tuple(size):
-        shrinks = crop_height > size[0]
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        images = np.stack(
-            [
-                cv2.resize(image[y : y + crop_height, x : x + crop_width], size[::-1], interpolation=how)
-                for image in images
-            ]
-        )
-    if flip:
-        images = np.ascontiguousarray(images[:, :, ::-1])
-    moved = {}
-    for name, (xy, state) in points.items():
-        xy = ((xy * (width, height) - (x, y)) / (crop_width, crop_height)).astype(np.float32)
-        if flip:
-            xy[:, 0] = 1 - xy[:, 0]
-        inside = np.all((xy >= 0) & (xy <= 1), axis=1)
-        moved[name] = (xy, np.where(inside, state, NO_LABEL).astype(np.uint8))
-    return images, moved

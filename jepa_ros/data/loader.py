@@ -29,6 +29,7 @@ from jepa_ros.errors import JepaError
 logger = logging.getLogger(__name__)
 
 ALIGNMENT = 64  # bytes; of each array in shared memory
+SHARED_FROM = 1 << 16  # bytes; smaller arrays go through the pipe
 GRACE = 5.0  # s a worker gets to leave its work tidily before it is killed
 
 
@@ -56,6 +57,8 @@ class ClipLoader:
         (torch, a progress bar) is a risk that only the caller can judge.
     :param lost: for a step that kills its worker each time: takes step and sentence, returns what stands in for the
         batch. Default: raise LoaderError.
+    :param queued: steps a worker is given at once. Default: as many as keep it busy while the consumer is; 1 where steps
+        take very different times and the consumer only waits.
 
     Attributes: `waited`, seconds the consumer waited for batches so far; `restarts`, workers that were replaced.
     """
@@ -69,11 +72,14 @@ class ClipLoader:
         ahead: int = 3,
         method: str | None = None,
         lost: Callable[[int, str], Any] | None = None,
+        queued: int | None = None,
     ):
         self.waited, self.restarts = 0.0, 0
         self._next, self._end = first, end
         if workers:
-            self._source = _Workers(self, make, first, end, workers, max(ahead, workers), method, lost)
+            ahead = max(ahead, workers)
+            queued = queued or -(-ahead // workers)
+            self._source = _Workers(self, make, first, end, workers, ahead, method, lost, queued)
         else:
             self._source = _Thread(make, first, end, max(ahead, 1))
 
@@ -179,11 +185,11 @@ class _Worker:
 class _Workers:
     """Makes batches in processes."""
 
-    def __init__(self, loader, make, first, end, count, ahead, method, lost):
+    def __init__(self, loader, make, first, end, count, ahead, method, lost, queued):
         self._loader, self._make, self._lost = loader, make, lost
         self._context = multiprocessing.get_context(method or 'forkserver')
         self._unissued, self._delivered = iter(range(first, end)), 0
-        self._ahead, self._depth, self._issued = ahead, -(-ahead // count), 0
+        self._ahead, self._queued, self._issued = ahead, queued, 0
         self._ready: dict[int, tuple] = {}
         self._deaths: dict[int, int] = {}
         self._workers: list[_Worker] = []
@@ -212,7 +218,7 @@ class _Workers:
         """Give out the next steps, each to the worker with the least to do."""
         while self._issued - self._delivered < self._ahead:
             worker = min(self._workers, key=lambda worker: len(worker.steps), default=None)
-            if worker is None or len(worker.steps) >= self._depth:
+            if worker is None or len(worker.steps) >= self._queued:
                 return
             step = next(self._unissued, None)
             if step is None:
@@ -342,9 +348,14 @@ def _portable(error: Exception) -> tuple[bytes | None, str]:
 def _pack(answer) -> tuple[bytes, list[memoryview]]:
     """Pickle an answer with its arrays beside it."""
     buffers: list[pickle.PickleBuffer] = []
-    shared = hasattr(os, 'memfd_create')
-    data = pickle.dumps(answer, protocol=5, buffer_callback=buffers.append if shared else None)
-    return data, [buffer.raw() for buffer in buffers]
+
+    def beside(buffer):
+        shared = buffer.raw().nbytes >= SHARED_FROM and hasattr(os, 'memfd_create')
+        if shared:
+            buffers.append(buffer)
+        return not shared
+
+    return pickle.dumps(answer, protocol=5, buffer_callback=beside), [buffer.raw() for buffer in buffers]
 
 
 def _send(pipe, data, views):
@@ -369,7 +380,7 @@ def _send(pipe, data, views):
 
 def _receive(pipe):
     data, places, size = pipe.recv()
-    buffers = [bytearray()] * len(places)
+    buffers = []
     if size:
         try:
             descriptor = reduction.recv_handle(pipe)

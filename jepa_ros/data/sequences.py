@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings decoded once: small frames, their stamps and labels, in a cache that is mapped into memory.
+"""Recordings as sequences of small frames with their stamps, labels, vectors and classes.
 
 Header stamps are the time base. Where they jump back or ahead the recording is cut into segments
 (`segments`), and no clip crosses from one into the next.
@@ -8,27 +8,40 @@ Header stamps are the time base. Where they jump back or ahead the recording is 
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
-from jepa_ros.data.recordings import Recording, RecordingError, is_bag, is_recording, open_recording
+from jepa_ros.data import cache as caches
+from jepa_ros.data import faults
+from jepa_ros.data.augment import HIDDEN, NO_LABEL, VISIBLE
+from jepa_ros.data.cache import Cache, CachedImages, CacheError, StreamedImages, Wanted
+from jepa_ros.data.folders import is_image
+from jepa_ros.data.frames import FrameIndex
+from jepa_ros.data.loader import ClipLoader
+from jepa_ros.data.recordings import RecordingError, is_recording, kind_of, known_kinds
+from jepa_ros.data.shards import expand_braces
 from jepa_ros.errors import JepaError
-from jepa_ros.images import Geometry, ImageError, fit
+
+__all__ = [
+    'HIDDEN',
+    'NO_LABEL',
+    'VISIBLE',
+    'Sequence',
+    'assert_disjoint',
+    'find_recordings',
+    'load_sequences',
+    'segments',
+]
 
 logger = logging.getLogger(__name__)
-
-NO_LABEL, VISIBLE, HIDDEN = 0, 1, 2
-CACHE_FORMAT = 1  # raise it when what is stored, or how frames are made, changes
 
 
 @dataclass(frozen=True)
@@ -38,19 +51,34 @@ class Sequence:
     :param name: of the recording, for people.
     :param path: the recording.
     :param stamps_ns: int64 [T], in the order of the recording (not sorted: see `segments`).
-    :param images: RGB uint8 [T, h, w, 3], mapped from the cache.
+    :param images: RGB uint8 [T, h, w, 3]: an array, or what reads one from the cache or the recording; it travels to other
+        processes as the name of a file.
     :param points: for each label its places, float32 [T, 2] in 0..1 of the cached image, and its state,
         uint8 [T]: NO_LABEL, VISIBLE or HIDDEN (known, but something is in front of it).
+    :param vectors: float32 [T, P] each, NaN where unknown.
+    :param classes: the names of the classes, str [T] each, '' where unknown.
+    :param still: the frames are independent images: they have no times, and no clip of several is cut from them.
+    :param source: the number of the pattern that named it.
+    :param member: its key in a shard.
     """
 
     name: str
     path: Path
     stamps_ns: np.ndarray
-    images: np.ndarray
+    images: np.ndarray | CachedImages | StreamedImages
     points: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    classes: dict[str, np.ndarray] = field(default_factory=dict)
+    still: bool = False
+    source: int = 0
+    member: str = ''
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
+
+    def key(self, position: int) -> str:
+        """Return how faults call the file that a frame is in: PATH, or PATH#MEMBER where it holds many."""
+        return f'{self.path}#{self.member or position}' if self.member or self.still else str(self.path)
 
 
 def segments(stamps_ns: np.ndarray, max_gap: float) -> list[tuple[int, int]]:
@@ -70,25 +98,34 @@ def segments(stamps_ns: np.ndarray, max_gap: float) -> list[tuple[int, int]]:
 def find_recordings(patterns: Iterable[str | Path]) -> list[Path]:
     """Return the recordings that files, folders and glob patterns name, in order and each once.
 
-    A folder that is itself no bag stands for all recordings below it.
+    A folder that is itself no bag stands for all recordings below it; braces are expanded (`{000..009}.tar`).
 
     :raises RecordingError: when a pattern names nothing, or a file that is no recording.
     """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        matches = [Path(m) for m in sorted(glob.glob(os.path.expanduser(str(pattern)), recursive=True))]
+    return [path for path, _ in _find(patterns)]
+
+
+def _find(patterns: Iterable[str | Path]) -> list[tuple[Path, int]]:
+    """Return the recordings, each with the number of the first pattern that names it."""
+    found: dict[Path, int] = {}
+    for number, pattern in enumerate(patterns):
+        names = expand_braces(os.path.expanduser(str(pattern)))
+        matches = [Path(match) for name in names for match in sorted(glob.glob(name, recursive=True))]
         recordings = [r for match in matches for r in _below(match)]
         if not recordings:
             what = 'files that are none' if matches else 'nothing'
-            raise RecordingError(f'{pattern}: expected videos or bags, found {what}')
-        found.update(dict.fromkeys(r.resolve() for r in recordings))
-    return list(found)
+            raise RecordingError(f'{pattern}: expected {known_kinds()}, found {what}')
+        for recording in recordings:
+            found.setdefault(recording.resolve(), number)
+    return list(found.items())
 
 
 def _below(path: Path) -> list[Path]:
-    if is_recording(path):
-        return [path]
-    return [r for child in sorted(path.iterdir()) for r in _below(child)] if path.is_dir() else []
+    found = [path] if is_recording(path) else []
+    if path.is_dir() and (not found or kind_of(path).name == 'images'):  # images may have folders of images below
+        children = sorted(child for child in path.iterdir() if not is_image(child.name))
+        found += [recording for child in children for recording in _below(child)]
+    return found
 
 
 def assert_disjoint(**splits: Iterable[str | Path]) -> None:
@@ -107,135 +144,139 @@ def assert_disjoint(**splits: Iterable[str | Path]) -> None:
 def load_sequences(
     patterns: Iterable[str | Path],
     size: tuple[int, int],
-    cache_dir: str | Path,
+    cache_dir: str | Path | None,
     topic: str | None = None,
     labels: Mapping[str, str] | None = None,
     progress: bool = True,
+    *,
+    vectors: Mapping[str, str] | None = None,
+    classes: Mapping[str, str] | None = None,
+    rate: float | None = None,
+    stream: bool = False,
+    workers: int = 0,
+    cache_limit: int | None = None,
 ) -> list[Sequence]:
-    """Load recordings as sequences of small frames, decoding only those that the cache does not hold yet.
+    """Load recordings as sequences of small frames, reading only those that the cache does not hold yet.
 
-    Recordings that cannot be read are named in the log, skipped and counted.
+    Recordings that cannot be read are named in the log, skipped and counted. Each recording is kept as soon as it was read,
+    so that a call that was interrupted goes on where it was.
 
-    :param patterns: files, folders or globs of videos and bags.
-    :param size: height and width (px) of the cached frames; `images.fit` makes them.
+    :param patterns: files, folders or globs of recordings (`recordings.KINDS`).
+    :param size: height and width (px) of the frames; `images.fit` makes them.
     :param cache_dir: where the decoded frames are kept; may be deleted at any time.
     :param topic: the camera topic of the bags; None where each has one.
     :param labels: label name to topic of geometry_msgs/PointStamped: x, y in 0..1 of the received image, z 1
         where it is visible and 0 where it is hidden; the message belongs to the frame with the nearest stamp.
+    :param vectors: vector name to topic of a bag (`signals.read_vectors`).
+    :param classes: class name to where it is read (`signals.read_classes`): 'folder', 'cls' of a shard, a topic.
+    :param rate: frames per second of folders of numbered images; None: their images are independent.
+    :param stream: frames are decoded anew whenever a clip needs them, for sets that no disk holds decoded; the cache then
+        holds only where they are (with `cache_dir` None not even that). The frames are the same.
+    :param workers: processes that read; 0: this one. A recording that ends its process is skipped like any
+        other that cannot be read.
+    :param cache_limit: bytes the cache may take; entries that this call does not use give way first.
     :raises RecordingError: when nothing is left.
+    :raises CacheError: when the cache has no room.
     """
-    paths = find_recordings(patterns)
-    labels = dict(labels or {})
-    loaded, skipped = [], []
-    for path in track(paths, 'recordings', disable=not progress):
-        try:
-            loaded.append(_load(path, size, Path(cache_dir), topic, labels))
-        except JepaError as error:
-            logger.warning('skipped %s', error)
-            skipped.append(path)
+    if cache_dir is None and not stream:
+        raise CacheError('expected a folder for the cache of decoded frames, or to decode on the fly; found neither')
+    found = _find(patterns)
+    wanted = Wanted(tuple(size), topic, labels or {}, vectors or {}, classes or {}, rate, stream)
+    cache = Cache(Path(cache_dir) if cache_dir is not None else None, cache_limit)
+    entries = [cache.entry(path, wanted) for path, _ in found]
+    missing = [i for i, entry in enumerate(entries) if entry is None]
+    names = [found[i][0] for i in missing]
+    read = partial(_read, cache, wanted, names)
+    results: list = entries
+    if missing:
+        with ExitStack() as stack:
+            made = map(read, range(len(missing)))
+            if workers:
+                lost = partial(_lost, names)
+                count = min(workers, len(missing))
+                made = stack.enter_context(
+                    ClipLoader(read, 0, len(missing), count, ahead=len(missing), lost=lost, queued=1)
+                )
+            for i, result in zip(missing, track(made, 'recordings', len(missing), disable=not progress)):
+                results[i] = result
+    loaded, skipped = [], 0
+    for (path, source), result in zip(found, results):
+        if not isinstance(result, _Skipped):
+            try:
+                loaded += _sequences(path, source, wanted.size, result)
+                continue
+            except (OSError, ValueError, KeyError) as error:  # an entry that somebody damaged
+                result = _Skipped(f'{path}: expected a whole cache entry at {result}, found {error}')
+        skipped += 1
+        faults.report(path, result.reason)
     if skipped:
-        logger.warning('%d of %d recordings were skipped', len(skipped), len(paths))
+        logger.warning('%d of %d recordings were skipped', skipped, len(found))
     if not loaded:
         raise RecordingError(
-            f'expected at least one readable recording, found none among {len(paths)}; '
-            f'the first is {paths[0]}'
+            f'expected at least one readable recording, found none among {len(found)}; '
+            f'the first is {found[0][0]}'
         )
     return loaded
 
 
-def _load(
-    path: Path, size: tuple[int, int], cache_dir: Path, topic: str | None, labels: dict[str, str]
-) -> Sequence:
-    if not is_bag(path):
-        topic, labels = None, {}
-    entry = cache_dir / _cache_key(path, size, topic, labels)
-    if not entry.is_dir():
-        _decode(open_recording(path, topic), size, labels, entry)
-    about = json.loads((entry / 'about.json').read_text())
-    arrays = np.load(entry / 'arrays.npz')
-    stamps_ns = arrays['stamps_ns']
-    images = np.memmap(entry / 'images.u8', np.uint8, 'r', shape=(len(stamps_ns), *size, 3))
-    points = {name: (arrays[f'xy_{name}'], arrays[f'state_{name}']) for name in labels}
-    for warning in about['warnings']:
-        logger.warning('%s', warning)
-    return Sequence(about['name'], path, stamps_ns, images, points)
+@dataclass(frozen=True)
+class _Skipped:
+    """Stands in for a recording that cannot be read."""
+
+    reason: str
 
 
-def _cache_key(path: Path, size: tuple[int, int], topic: str | None, labels: dict[str, str]) -> str:
-    """Return a folder name that changes whenever the recording or what is wanted of it does."""
-    files = sorted(f for f in path.rglob('*') if f.is_file()) if path.is_dir() else [path]
-    state = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    key = json.dumps([CACHE_FORMAT, state, list(size), topic, sorted(labels.items())])
-    return f'{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
+def _lost(paths: list[Path], number: int, sentence: str) -> _Skipped:
+    return _Skipped(f'{paths[number]}: {sentence}')
 
 
-def _decode(recording: Recording, size: tuple[int, int], labels: dict[str, str], entry: Path) -> None:
-    """Decode a recording into a cache entry; the entry appears whole or not at all."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    workspace = Path(tempfile.mkdtemp(prefix='.decoding-', dir=entry.parent))
+def _read(cache: Cache, wanted: Wanted, paths: list[Path], number: int):
+    path = paths[number]
+    if str(path) in faults.quarantined():
+        return _Skipped(f'{path}: the process that read it did not survive it')
     try:
-        stamps, logs, geometries, faults = [], [], [], []
-        with (workspace / 'images.u8').open('wb') as file:
-            for frame in recording.frames():
-                try:
-                    image, geometry = fit(frame.image(), size)
-                except ImageError as error:
-                    faults.append(error)
-                    continue
-                file.write(image.tobytes())
-                stamps.append(frame.stamp_ns)
-                logs.append(frame.log_ns)
-                geometries.append(geometry)
-        warnings = list(recording.warnings)
-        if faults:
-            warnings.append(f'{recording.path}: {len(faults)} frame(s) do not decode ({faults[0]})')
-        if not stamps:
-            raise RecordingError(
-                f'{recording.path}: expected frames, found none; {"; ".join(warnings)}'.rstrip('; ')
+        with faults.reading(path):
+            return cache.make(path, wanted)
+    except CacheError:
+        raise
+    except (JepaError, OSError) as error:
+        return _Skipped(str(error))
+
+
+def _sequences(path: Path, source: int, size: tuple[int, int], result) -> list[Sequence]:
+    """Return the sequences of a recording, from its entry or from what was read without a cache."""
+    abouts, arrays = caches.load(result) if isinstance(result, Path) else result
+    sequences = []
+    by_number: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        number, _, rest = name.partition('/')
+        by_number.setdefault(number, {})[rest] = array
+    for number, about in enumerate(abouts):
+        mine = by_number[str(number)]
+        stamps_ns = mine['stamps_ns']
+        if 'places' in mine:
+            index = FrameIndex(stamps_ns, mine['log_ns'], mine['places'])
+            images = StreamedImages(path, tuple(about['locator']), index, size)
+        else:
+            images = CachedImages(result / 'images.u8', about['first'], (len(stamps_ns), *size, 3))
+        for warning in about['warnings']:
+            logger.warning('%s', warning)
+        sequences.append(
+            Sequence(
+                about['name'],
+                path,
+                stamps_ns,
+                images,
+                {name: (xy, mine[f'state_{name}']) for name, xy in _named(mine, 'xy_')},
+                dict(_named(mine, 'vector_')),
+                dict(_named(mine, 'class_')),
+                about['still'],
+                source,
+                about['member'],
             )
-        stamps_ns = np.array(stamps, np.int64)
-        if len(stamps) > 1 and len(set(stamps)) == 1:
-            warnings.append(
-                f'{recording.path}: all header stamps are {stamps[0]}; the bag time is used instead'
-            )
-            stamps_ns = np.array(logs, np.int64)
-        arrays = {'stamps_ns': stamps_ns}
-        for name, topic in labels.items():
-            arrays[f'xy_{name}'], arrays[f'state_{name}'] = _labels(recording, topic, stamps_ns, geometries)
-        np.savez(workspace / 'arrays.npz', **arrays)
-        (workspace / 'about.json').write_text(json.dumps({'name': recording.name, 'warnings': warnings}))
-        try:
-            workspace.rename(entry)
-        except OSError:
-            if not entry.is_dir():  # another process may have finished the same entry meanwhile
-                raise
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
-
-
-def _labels(
-    recording: Recording, topic: str, stamps_ns: np.ndarray, geometries: list[Geometry]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return float32 [T, 2] places in 0..1 of the cached image and uint8 [T] states of a label.
-
-    A label belongs to the frame with the nearest stamp, if that is nearer than half the usual frame interval.
-    """
-    xy = np.zeros((len(stamps_ns), 2), np.float32)
-    state = np.zeros(len(stamps_ns), np.uint8)
-    order = np.argsort(stamps_ns, kind='stable')
-    ascending = stamps_ns[order]
-    reach = np.median(np.diff(ascending)) / 2 if len(ascending) > 1 else 10**9
-    for _, message in recording.messages(topic):
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        after = int(np.searchsorted(ascending, stamp))
-        nearest = min(
-            (i for i in (after - 1, after) if 0 <= i < len(ascending)),
-            key=lambda i: abs(ascending[i] - stamp),
         )
-        if abs(ascending[nearest] - stamp) > reach:
-            continue
-        frame = order[nearest]
-        xy[frame] = geometries[frame].from_received(np.array([message.point.x, message.point.y]))
-        inside = bool(np.all((xy[frame] >= 0) & (xy[frame] <= 1)))
-        state[frame] = (VISIBLE if message.point.z > 0.5 else HIDDEN) if inside else NO_LABEL
-    return xy, state
+    return sequences
+
+
+def _named(arrays: dict[str, np.ndarray], prefix: str) -> list[tuple[str, np.ndarray]]:
+    return [(name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix)]

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What else was recorded, at the times of the frames: image points, vectors (states, commands), classes.
+
+Messages with a header count by its stamp, others by the time at which the bag received them, as the frames do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jepa_ros.data.augment import HIDDEN, NO_LABEL, VISIBLE
+from jepa_ros.data.bags import RecordingError
+from jepa_ros.data.frames import Recording
+from jepa_ros.images import Geometry
+
+FOLDER = 'folder'  # the source of a class that is the name of the folder
+LONGEST_STEP = 2.5  # usual intervals between messages; across a longer gap nothing is interpolated
+QUATERNION = ('qx', 'qy', 'qz', 'qw')
+ANGLES = ('roll', 'pitch', 'yaw')
+
+
+class FrameTimes:
+    """When the frames of a recording are.
+
+    :param stamps_ns: int64 [T], header stamps.
+    :param log_ns: int64 [T], when the bag received them.
+
+    Attribute `ns`: the one that counts for frames: the header stamps, unless they are all the same.
+    """
+
+    def __init__(self, stamps_ns: np.ndarray, log_ns: np.ndarray):
+        self.stamped = len(stamps_ns) < 2 or bool((stamps_ns != stamps_ns[0]).any())
+        self.stamps_ns, self.log_ns = stamps_ns, log_ns
+        self.ns = stamps_ns if self.stamped else log_ns
+
+
+def read_points(
+    recording: Recording, topic: str, times: FrameTimes, geometries: list[Geometry]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read the image points of a label (geometry_msgs/PointStamped).
+
+    A point belongs to the frame with the nearest stamp, if that is nearer than half the usual frame interval.
+
+    :param geometries: of each frame.
+    :returns: float32 [T, 2] places in 0..1 of the cached image and uint8 [T] states.
+    :raises RecordingError: when the topic is not there.
+    """
+    stamps_ns = times.ns
+    xy = np.zeros((len(stamps_ns), 2), np.float32)
+    state = np.zeros(len(stamps_ns), np.uint8)
+    order = np.argsort(stamps_ns, kind='stable')
+    ascending = stamps_ns[order]
+    reach = np.median(np.diff(ascending)) / 2 if len(ascending) > 1 else 10**9
+    for _, message in recording.messages(topic):
+        stamp = _stamp(message)
+        after = int(np.searchsorted(ascending, stamp))
+        nearest = min(
+            (i for i in (after - 1, after) if 0 <= i < len(ascending)),
+            key=lambda i: abs(ascending[i] - stamp),
+        )
+        if abs(ascending[nearest] - stamp) > reach:
+            continue
+        frame = order[nearest]
+        xy[frame] = geometries[frame].from_received(np.array([message.point.x, message.point.y]))
+        inside = bool(np.all((xy[frame] >= 0) & (xy[frame] <= 1)))
+        state[frame] = (VISIBLE if message.point.z > 0.5 else HIDDEN) if inside else NO_LABEL
+    return xy, state
+
+
+def read_vectors(recording: Recording, source: str, times: FrameTimes) -> np.ndarray:
+    """Read a vector at the time of each frame.
+
+    JointState gives positions (else velocities, else efforts) in the order of the first message's names;
+    Float64MultiArray its data; Twist and TwistStamped linear x, y, z and angular x, y, z; PoseStamped x, y, z and the
+    quaternion x, y, z, w.
+
+    Between two messages a vector is interpolated: quaternions and joints that are called roll, pitch or yaw on the shortest
+    way. Across a gap of more than 2.5 usual intervals, and further than half an interval from all
+    messages, it is unknown.
+
+    :param source: a topic; 'TOPIC@nearest' takes the nearest message within an interval, as it is, for what jumps.
+    :returns: float32 [T, P], NaN where unknown.
+    :raises RecordingError: when the topic is not there, or holds another type.
+    """
+    topic, _, how = source.partition('@')
+    if how not in ('', 'linear', 'nearest'):
+        raise RecordingError(f'expected TOPIC, TOPIC@linear or TOPIC@nearest, found {source}')
+    names: list[str] = []
+    stamps, logs, rows = [], [], []
+    for log_ns, message in recording.messages(topic):
+        names, values = _vector(message, topic, names)
+        stamps.append(_stamp(message) if hasattr(message, 'header') else 0)
+        logs.append(log_ns)
+        rows.append(values)
+    longest = max(map(len, rows), default=0)
+    table = np.full((len(rows), longest), np.nan)
+    for row, values in zip(table, rows):
+        row[: len(values)] = values
+    by_header = times.stamped and all(stamps) and len(set(stamps)) == len(stamps)
+    at = np.array(stamps if by_header else logs, np.int64)
+    wanted = times.stamps_ns if by_header else times.log_ns
+    return _at(wanted, at, table, how or 'linear', names).astype(np.float32)
+
+
+def read_classes(recording: Recording, source: str, times: FrameTimes) -> list[str]:
+    """Read the class of each frame, '' where it is unknown.
+
+    :param source: 'folder' (its name), the extension of a file beside each sample of a shard ('cls'), or a topic of
+        std_msgs/String or an integer type, whose messages hold until the next one.
+    :returns: [T].
+    :raises RecordingError: when the topic is not there, or holds another type.
+    """
+    count = len(times.ns)
+    if source == FOLDER:
+        return [recording.folder] * count
+    texts = recording.texts(source)
+    if texts is not None:
+        return texts * count if len(texts) == 1 else texts
+    if not recording.topic:
+        return [''] * count
+    logs, values = [], ['']
+    for log_ns, message in recording.messages(source):
+        value = getattr(message, 'data', None)
+        if not isinstance(value, str) and not np.issubdtype(type(value), np.integer):
+            raise RecordingError(
+                f'{recording.path}: expected {source} to be a String or an integer, found {message.__msgtype__}'
+            )
+        logs.append(log_ns)
+        values.append(str(value))
+    return [values[i] for i in np.searchsorted(np.array(logs, np.int64), times.log_ns, 'right')]
+
+
+def _stamp(message) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def _vector(message, topic: str, names: list[str]) -> tuple[list[str], np.ndarray]:
+    """Return the names of the elements, as the first message had them, and the values of a message."""
+    kind = message.__msgtype__
+    if kind == 'sensor_msgs/msg/JointState':
+        values = next((v for v in (message.position, message.velocity, message.effort) if len(v)), [])
+        if len(values) != len(message.name):
+            values = [np.nan] * len(message.name)
+        names = names or list(message.name)
+        known = dict(zip(message.name, values))
+        return names, np.array([known.get(name, np.nan) for name in names])
+    if kind in ('std_msgs/msg/Float64MultiArray', 'std_msgs/msg/Float32MultiArray'):
+        return [], np.asarray(message.data, np.float64)
+    if kind in ('geometry_msgs/msg/Twist', 'geometry_msgs/msg/TwistStamped'):
+        twist = getattr(message, 'twist', message)
+        return [], np.array([getattr(v, axis) for v in (twist.linear, twist.angular) for axis in 'xyz'])
+    if kind in ('geometry_msgs/msg/Pose', 'geometry_msgs/msg/PoseStamped'):
+        pose = getattr(message, 'pose', message)
+        place = [getattr(pose.position, axis) for axis in 'xyz']
+        return ['x', 'y', 'z', *QUATERNION], np.array(
+            place + [getattr(pose.orientation, axis) for axis in 'xyzw']
+        )
+    raise RecordingError(
+        f'expected {topic} to be a JointState, Float64MultiArray, Twist(Stamped) or PoseStamped, found {kind}'
+    )
+
+
+def _at(wanted, at, table, how, names) -> np.ndarray:
+    """Return the rows of a table at wanted times, float64 [T, P].
+
+    :param wanted: int64 [T], ns.
+    :param at: int64 [M], ns, of the rows.
+    """
+    out = np.full((len(wanted), table.shape[1]), np.nan)
+    if not len(at):
+        return out
+    order = np.argsort(at, kind='stable')
+    order = order[np.append(np.diff(at[order]) > 0, True)]  # of several at one time the last
+    at, table = at[order], table[order]
+    usual = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
+    after = np.searchsorted(at, wanted)
+    right, left = np.minimum(after, len(at) - 1), np.maximum(after - 1, 0)
+    nearest = np.where(np.abs(at[right] - wanted) <= np.abs(wanted - at[left]), right, left)
+    distance = np.abs(at[nearest] - wanted)
+    if how == 'nearest':
+        near = distance <= usual
+        out[near] = table[nearest[near]]
+        return out
+    gap = (at[right] - at[left]).astype(float)
+    between = (at[left] < wanted) & (wanted < at[right]) & (gap <= LONGEST_STEP * usual)
+    one, other = table[left[between]], table[right[between]]
+    share = ((wanted - at[left])[between] / gap[between])[:, None]
+    out[between] = _blend(one, other, share, names)
+    beside = ~between & (distance <= usual / 2)
+    out[beside] = table[nearest[beside]]
+    return out
+
+
+def _blend(one, other, share, names) -> np.ndarray:
+    other = other.copy()
+    turning = [i for i, name in enumerate(names) if name.lower().endswith(ANGLES)]
+    step = np.zeros_like(one)
+    step[:, turning] = other[:, turning] - one[:, turning]
+    wraps = np.abs(step) > np.pi
+    other[wraps] -= np.sign(step[wraps]) * 2 * np.pi
+    rotation = slice(-4, None) if tuple(names[-4:]) == QUATERNION else slice(0, 0)
+    # A quaternion and its negative are the same rotation: the way between two must not lead over zero.
+    opposite = (one[:, rotation] * other[:, rotation]).sum(1) < 0
+    other[opposite, rotation] *= -1
+    mixed = one + share * (other - one)
+    mixed[wraps] = (mixed[wraps] + np.pi) % (2 * np.pi) - np.pi
+    if rotation.start:
+        mixed[:, rotation] /= np.linalg.norm(mixed[:, rotation], axis=1, keepdims=True)
+    return mixed
