@@ -4,6 +4,7 @@
 import argparse
 import json
 
+from jepa_ros.engine.bookkeeping import manifest_rows
 from jepa_ros.engine.build import backends_here
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.manifest import Horizons, Manifest
@@ -34,9 +35,10 @@ def sections(bundle: Bundle) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what is told about a bundle: titles, each with rows of a name and a text."""
     manifest = bundle.manifest
     found = [('What it is', _identity(bundle)), ('What it needs', _needs(manifest)),
-             ('What runs it here', backends_here(bundle))]
-    for title, values in (('Measured', manifest.metrics), ('Parity with the checkpoint (max abs error)',
-                                                           manifest.parity), ('Training', manifest.training)):
+             ('What runs it here', backends_here(bundle)), ('Tokens and cost', manifest_rows(manifest))]
+    if manifest.parity:
+        found.append(('Graphs against the checkpoint in float32', _parity(manifest)))
+    for title, values in (('Measured', manifest.metrics), ('Training', manifest.training)):
         if values:
             found.append((title, list(_flat(values))))
     sizes = {name: (bundle.path / name).stat().st_size / 1e6 for name in manifest.files}
@@ -76,6 +78,15 @@ def _needs(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.readout:
         needs.append(('publish mode for the readout', manifest.readout.publish))
     return needs
+
+
+def _parity(manifest: Manifest) -> list[tuple[str, str]]:
+    rows = [('on', manifest.parity_inputs)] if manifest.parity_inputs else []
+    for output, difference in manifest.parity.items():
+        cosine = manifest.cosine.get(output)
+        rows.append((output, f'max abs error {difference:.4g}'
+                     + (f', mean cosine similarity {cosine:.7f}' if cosine is not None else '')))
+    return rows
 
 
 def _describe(horizons: Horizons) -> str:

@@ -41,6 +41,21 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """
+    The size of the encoder, a vision transformer.
+
+    :param layers: L
+    :param heads: attention heads
+    :param mlp_width: hidden width of the feed-forward layers
+    """
+
+    layers: int
+    heads: int
+    mlp_width: int
+
+
+@dataclass(frozen=True)
 class Stream:
     """
     The key/value cache of a block-causal encoder.
@@ -167,6 +182,7 @@ class Manifest:
     weights: Weights
     precision: str
     files: dict[str, str]
+    architecture: Architecture | None = None
     stream: Stream | None = None
     forecaster: ForecasterSpec | None = None
     readout: ReadoutSpec | None = None

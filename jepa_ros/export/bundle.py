@@ -9,6 +9,7 @@ from jepa_ros.engine.bundle import file_sha256
 from jepa_ros.engine.manifest import (
     FORMAT,
     LATENT_MEAN,
+    Architecture,
     ForecasterSpec,
     Horizons,
     Manifest,
@@ -19,7 +20,7 @@ from jepa_ros.engine.manifest import (
 )
 from jepa_ros.export import graphs
 from jepa_ros.export.writer import placeholders, write_bundle
-from jepa_ros.nets import rotary
+from jepa_ros.nets import rotary, sizes
 from jepa_ros.training import config as configuration
 from jepa_ros.training import model as models
 
@@ -72,7 +73,8 @@ def describe(config, model, state, name, sha256, precision='fp32'):
         normalisation=Normalisation(models.MEAN, models.STD), grid=of_encoder.grid, latent_dim=encoder.width,
         output_norm='layer_norm', future_space='latents',
         weights=Weights('target_encoder', sha256, f'jepa train {config.name}, step {state["step"]}', config.licence),
-        precision=precision, stream=stream,
+        precision=precision, architecture=Architecture(len(encoder.blocks), encoder.heads, sizes.size(of_encoder.size).mlp_width),
+        stream=stream,
         forecaster=ForecasterSpec(of_forecaster.context, Horizons('continuous', low, high,
                                                                   tuple(of_forecaster.horizons)), encoder.width),
         readout=readout, files=placeholders(forecaster=True, readout=readout is not None),
