@@ -260,10 +260,14 @@ def test_all_memory_is_given_back(machine, path):
     assert not machine.driver.live
 
 
-def test_time_is_taken_between_events(machine, path):
+@pytest.mark.parametrize('capture, launches', [(True, 4), (False, 0)])
+def test_time_is_taken_between_events_and_without_copies(machine, path, capture, launches):
+    machine.driver.can_capture = capture
     graph = open_graph(path / 'readout.onnx', 'tensorrt')
-    assert graph.measure(draw(graph, np.random.default_rng(0)), 4) == [0.25] * 4
-    assert machine.driver.launches == 2 + 4
+    measure = graph.timer(draw(graph, np.random.default_rng(0)))
+    machine.driver.cuMemcpyHtoDAsync = machine.driver.cuMemcpyDtoHAsync = None
+    assert [measure() for _ in range(4)] == [0.25] * 4
+    assert machine.driver.launches == launches
 
 
 def test_progress_is_told_and_the_log_has_a_heartbeat(machine, path, caplog, monkeypatch):
