@@ -91,6 +91,8 @@ class Masks:
     target_scale: list[float] = _key([0.15, 0.2], 'range of the area of each, as a share of the image')
     context_scale: list[float] = _key([0.85, 1.0], 'range of the area of the context block, targets not yet cut out')
     min_keep: int = _key(10, 'the context keeps more patches than this')
+    both: bool = _key(False, 'vjepa: a short-range and a long-range mask in every step, as the official code has it; it takes '
+                      'twice as long')
 
 
 @dataclass
@@ -135,6 +137,9 @@ class Pretraining(Stage):
     objective: str = _key('vjepa', 'vjepa (tubes over a clip) or ijepa (blocks in every frame)')
     norm: str = _key('l1', 'distance to the target: l1 (V-JEPA), smooth_l1 (I-JEPA\'s code) or l2 (I-JEPA\'s paper)')
     ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, first to last update (linear)')
+    context_loss: float = _key(0.0, 'weight of V-JEPA 2.1\'s loss on context tokens (there 0.5); 0: none')
+    context_loss_rise: list[int] = _key([15000, 30000], 'updates between which that weight rises from 0 to its value')
+    forecast: float = _key(0.0, 'weight of the forecaster\'s loss, which then teaches the encoder too; 0: only in heads')
 
 
 @dataclass
@@ -189,7 +194,7 @@ class Config:
             if len(set(found)) != len(found) or not set(found) <= set(choice):
                 raise JepaError(f'{key} takes {", ".join(choice)}, none twice, found {", ".join(found)}')
         self._check_encoder()
-        if 'heads' in self.stages and self.heads.steps:
+        if 'heads' in self.stages and self.heads.steps or self.pretraining.forecast:
             self._check_forecaster()
         if self.readout.name and self.readout.name not in self.data.labels:
             raise JepaError(f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
@@ -203,6 +208,8 @@ class Config:
         if (self.pretraining.objective == 'ijepa') != (tubelet == 1) and 'pretraining' in self.stages:
             raise JepaError('pretraining.objective ijepa is for image encoders (tubelet 1) and vjepa for video encoders, '
                             f'found {self.pretraining.objective} with tubelet {tubelet}')
+        if self.pretraining.context_loss and self.pretraining.objective == 'ijepa':
+            raise JepaError('pretraining.context_loss belongs to vjepa, found it with ijepa')
 
     def _check_forecaster(self):
         longest = self.data.slices - self.forecaster.context

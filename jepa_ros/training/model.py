@@ -38,7 +38,8 @@ class Model(nn.Module):
         self.encoder = Encoder(self.encoder_config)
         width = self.encoder.width
         of = config.predictor
-        self.predictor = Predictor(self.encoder_config, width, of.width, of.depth, of.heads)
+        self.predictor = Predictor(self.encoder_config, width, of.width, of.depth, of.heads,
+                                   predicts_context=bool(config.pretraining.context_loss))
         of = config.forecaster
         self.forecaster = Forecaster(self.encoder_config, width, of.context, of.width, of.depth, of.heads)
         of = config.readout

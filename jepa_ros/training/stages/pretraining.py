@@ -3,7 +3,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from jepa_ros.nets.masks import MultiBlock, Tubes, draw_masks
@@ -30,61 +29,86 @@ class MaskedClips:
 
     def __call__(self, step):
         """
-        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), and as `masks` gives them, the context's and the
-            targets' ids.
+        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), the step, and for each mask, as `masks` gives
+            them, the context's and the targets' ids.
         """
         frames, times, _ = self.clips.draw('pretraining', step, self.rows)
-        context_ids, target_ids = self.masks('pretraining', step, self.config.pretraining.batch)
         rows = slice(self.rows.start, self.rows.stop)
-        return frames, times, context_ids[rows], target_ids[rows]
+        ids = self.masks('pretraining', step, self.config.pretraining.batch)
+        return frames, times, step, *(of[rows] for of in ids)
 
     def masks(self, name, step, count):
         """
         Masks of a whole batch, of equal size.
 
-        :returns: ids int64 [B, I, M] and [B, I, K, Q] of I separately masked parts of a clip: the clip itself (V-JEPA), or
-            each of its frames (I-JEPA).
+        :returns: for each mask of a clip, ids int64 [B, I, M] and [B, I, K, Q] of I separately masked parts of it: the clip
+            itself (V-JEPA), or each of its frames (I-JEPA).
         """
         slices, parts = (1, self.config.data.slices) if self.config.pretraining.objective == 'ijepa' \
             else (self.config.data.slices, 1)
         rng, *rngs = (generator(self.config.seed, f'{name} masks', step, index)
                       for index in (None, *range(count * parts)))
-        ids = draw_masks(self._recipe(rng), rng, rngs, self.grid, slices)
-        return tuple(of.reshape(count, parts, *of.shape[1:]) for of in ids)
+        return [of.reshape(count, parts, *of.shape[1:]) for recipe in self._recipes(rng)
+                for of in draw_masks(recipe, rng, rngs, self.grid, slices)]
 
-    def _recipe(self, rng):
+    def _recipes(self, rng):
         of = self.config.masks
         if self.config.pretraining.objective == 'ijepa':
-            return MultiBlock(of.target_blocks, tuple(of.target_scale), tuple(of.context_scale), min_keep=of.min_keep)
-        return Tubes(of.short_blocks, of.short_scale) if rng.random() < 0.5 else Tubes(of.long_blocks, of.long_scale)
+            return [MultiBlock(of.target_blocks, tuple(of.target_scale), tuple(of.context_scale), min_keep=of.min_keep)]
+        both = Tubes(of.short_blocks, of.short_scale), Tubes(of.long_blocks, of.long_scale)
+        return both if of.both else [both[int(rng.random() >= 0.5)]]
 
 
 class Pretraining(Stage):
-    """I-JEPA's or V-JEPA's pretraining, see `objectives.masked`."""
+    """I-JEPA's or V-JEPA's pretraining, see `objectives.masked`; on wish the forecaster learns along."""
 
     name, decodes = 'pretraining', True
 
     def __init__(self, config, model, clips, place):
         super().__init__(config, model, clips, place)
         self.modules, self.frozen = [model.encoder, model.predictor], [model.target]
+        if self.values.forecast:
+            self.modules.append(model.forecaster)
         self.batch = MaskedClips(config, clips, model.encoder_config.grid, place.rows(self.values.batch))
 
     def sources(self, step):
         return self.clips.names('pretraining', step, range(self.values.batch))
 
-    def loss(self, frames, times, context_ids, target_ids):
+    def loss(self, frames, times, step, *ids):
         """
         :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], seconds.
-        :param context_ids: int64 [B, I, M]; `target_ids`: int64 [B, I, K, Q], as `MaskedClips.masks` gives them.
+        :param step: 0-based update, None in validation; `ids`: as `MaskedClips.masks` gives them.
         """
-        f, g, v = self.model.encoder, self.model.predictor, models.normalise(frames)
-        context_ids, target_ids = context_ids.flatten(0, 1), target_ids.flatten(0, 1)
-        if self.values.objective == 'ijepa':  # every frame is an image of its own
-            x, times = v.transpose(1, 2).flatten(0, 1)[:, :, None], times.reshape(-1, 1)
-            targets = objectives.encode_targets(self.model.target, x, times)
-            return objectives.i_jepa(f, g, x, times, context_ids, target_ids, targets, self.values.norm), {}
-        targets = objectives.encode_targets(self.model.target, v, times)
-        return objectives.v_jepa(f, g, v, times, [(context_ids, target_ids)], targets, self.values.norm), {}
+        masks = [(context_ids.flatten(0, 1), target_ids.flatten(0, 1)) for context_ids, target_ids in zip(ids[::2], ids[1::2])]
+        v = models.normalise(frames)
+        masked, targets = (self._ijepa if self.values.objective == 'ijepa' else self._vjepa)(v, times, step, masks)
+        if not self.values.forecast or step is None:
+            return masked, {}
+        forecast = self._forecast(v, times, step, targets)
+        return masked + self.values.forecast * forecast, {'masked': masked.detach(), 'forecast': forecast.detach()}
+
+    def _ijepa(self, v, times, _step, masks):
+        """Every frame is an image of its own. :returns: loss, and the targets float [B, T * N, D]."""
+        model, ((context_ids, target_ids),) = self.model, masks
+        x, at = v.transpose(1, 2).flatten(0, 1)[:, :, None], times.reshape(-1, 1)
+        targets = objectives.encode_targets(model.target, x, at)
+        loss = objectives.i_jepa(model.encoder, model.predictor, x, at, context_ids, target_ids, targets, self.values.norm)
+        return loss, targets.unflatten(0, times.shape).flatten(1, 2)
+
+    def _vjepa(self, v, times, step, masks):
+        """:returns: loss, and the targets float [B, T * N, D]."""
+        model, values = self.model, self.values
+        targets = objectives.encode_targets(model.target, v, times)
+        context = objectives.context_weight(step, values.context_loss, *values.context_loss_rise) \
+            if values.context_loss and step is not None else None
+        return objectives.v_jepa(model.encoder, model.predictor, v, times, masks, targets, values.norm, context,
+                                 model.encoder_config.grid), targets
+
+    def _forecast(self, v, times, step, targets):
+        rng, context, slices = generator(self.config.seed, 'joint', step), self.model.forecaster.context, times.shape[1]
+        newest = int(rng.integers(context - 1, slices - 1))
+        later = list(range(newest + 1, slices))
+        return objectives.joint_forecast(self.model.encoder, self.model.forecaster, v, times, newest, later, targets)
 
     def after_update(self, step):
         momentum = schedules.momentum(step, self.values)
@@ -99,13 +123,16 @@ class Pretraining(Stage):
                 for split, clips in self.clips.splits().items()}
 
     def _masked_loss(self, clips):
-        losses, weights = [], []
+        total = 0.0
         for number, chunk in enumerate(splits.chunks(self, clips)):
-            rows = self.place.rows(len(chunk[0]), cut=True)
-            if rows:
-                ids = map(torch.from_numpy, self.batch.masks('validation', number, len(chunk[0])))
-                with self.place.autocast(self.config.bf16):
-                    loss, _ = self.loss(*(tensor[list(rows)].to(self.place.device) for tensor in (*chunk, *ids)))
-                losses.append(self.place.mean(loss.float()).item())
-                weights.append(len(rows))
-        return float(np.average(losses, weights=weights)) if losses else float('nan')
+            ids = map(torch.from_numpy, self.batch.masks('validation', number, len(chunk[0])))
+            chunk = [tensor.to(self.place.device) for tensor in (*chunk, *ids)]
+            shared = len(chunk[0]) // self.place.world * self.place.world
+            # The few clips that the processes do not divide are everybody's.
+            for rows, count in ((self.place.rows(shared), shared), (range(shared, len(chunk[0])), len(chunk[0]) - shared)):
+                if rows:
+                    with self.place.autocast(self.config.bf16):
+                        frames, times, *ids = (tensor[rows.start:rows.stop] for tensor in chunk)
+                        loss, _ = self.loss(frames, times, None, *ids)
+                    total += self.place.mean(loss.float()).item() * count
+        return total / len(clips)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pretraining can do besides: both masks in a step, a loss on context tokens, a forecaster that learns along."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
+pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
+
+from jepa_ros.errors import JepaError  # noqa: E402
+from jepa_ros.training import config as configuration  # noqa: E402
+from jepa_ros.training import model as models  # noqa: E402
+from jepa_ros.training.clips import generator  # noqa: E402
+from jepa_ros.training.trainer import Trainer  # noqa: E402
+
+
+def test_both_masks_the_context_loss_and_the_forecaster_train_together(values, videos, tmp_path):
+    values['masks']['both'] = True
+    values['pretraining'] |= {'context_loss': 0.5, 'context_loss_rise': [0, 2], 'forecast': 1.0}
+    values['stages'] = ['pretraining']
+    run = Trainer(configuration.from_dict(values), tmp_path, [videos], tmp_path / 'cache')
+    stage, before = run.stages[0], {name: value.clone() for name, value in run.model.state_dict().items()}
+    assert len(stage.batch(0)) == 3 + 2 * 2
+    first, later = ([torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(step)]
+                    for step in (0, 2))
+    weighted, plain = stage.loss(*later)[1]['masked'], stage.loss(*later[:2], 0, *later[3:])[1]['masked']
+    assert weighted > plain                                                  # the same clips and masks under λ = 0.5 and 0
+    figures = stage.loss(*first)
+    assert torch.allclose(figures[0].detach(), figures[1]['masked'] + figures[1]['forecast'])
+    assert run.run()
+    changed = {name.split('.')[0] for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {'encoder', 'target', 'predictor', 'forecaster'}
+    assert not torch.equal(before['predictor.proj_context.weight'], run.model.predictor.proj_context.weight)
+    assert models.load(tmp_path / 'last.pt')[1].predictor.proj_context is not None
+
+
+def test_a_clips_masks_do_not_depend_on_how_many_processes_share_the_batch(values, videos, tmp_path):
+    """Every process draws the whole list and takes its rows: the cut is that of the joined batch."""
+    run = Trainer(configuration.from_dict(values), tmp_path, [videos], tmp_path / 'cache')
+    whole = run.stages[0].batch(1)
+    run.stages[0].batch.rows = range(2, 4)
+    for all_rows, mine in zip(whole, run.stages[0].batch(1)):
+        assert np.array_equal(all_rows[2:] if hasattr(all_rows, 'shape') else all_rows, mine)
+    assert generator(0, 'a', 1, 0).random() != generator(0, 'a', 1).random()
+
+
+def test_the_context_loss_of_an_image_encoder_is_refused(values):
+    values['encoder'] |= {'tubelet': 1, 'window': 1}
+    values['pretraining'] |= {'objective': 'ijepa', 'context_loss': 0.5}
+    with pytest.raises(JepaError, match='context_loss belongs to vjepa'):
+        configuration.from_dict(values)
