@@ -1,48 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
 """`jepa train CONFIG`."""
 
-import argparse
+import logging
+import os
 from pathlib import Path
 
 from jepa_ros import paths
+from jepa_ros.errors import JepaError
 from jepa_ros.training import config as configuration
+
+EPILOG = """\
+Your own recordings: put videos or bags into DIR/train, DIR/validation and DIR/held_out, then
+  jepa train own_videos --data DIR --out runs/mine     interrupt it when you like; the same command goes on
+  jepa curves runs/mine --out curves.png               loss, effective rank and skill so far
+  jepa export runs/mine/best.pt                        a bundle for perception_node
+
+More examples:
+  jepa train conveyor_vjepa --data data --set pretraining.steps=500
+  jepa train own_videos --data DIR --init-from runs/other/best.pt
+  torchrun --nproc-per-node 8 -m jepa_ros.cli train vjepa2_vitl --data DIR --set parallel=fsdp
+  tensorboard --logdir runs
+
+A run's folder holds last.pt (where it goes on), best.pt (the best by validation), metrics.jsonl and TensorBoard's events.
+
+Configuration keys (type, default, meaning):
+"""
 
 
 def configure(parser):
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = ('Pretrain an encoder on your recordings, and the forecaster (and readout) that run behind '
-                          'it on the robot. An interrupted run goes on where it stopped.')
-    parser.epilog = ('Examples:\n'
-                     '  jepa train own_videos --data ~/videos --out runs/mine\n'
-                     '  jepa train conveyor_stream --data data --set optimiser.steps=500\n'
-                     '  tensorboard --logdir runs\n\n'
-                     'Configuration keys (type, default, meaning):\n  '
-                     + '\n  '.join(configuration.reference()))
-    parser.add_argument('config', help='a YAML file, or the name of one in config/train')
+    parser.description = ('Train an encoder on your recordings, and the forecaster (and readout) that run behind it on the '
+                          'robot.\nAn interrupted run goes on where it stopped.')
+    parser.epilog = EPILOG + '\n'.join(f'  {line}' for line in configuration.reference())
+    parser.add_argument('config', nargs='?', help='a YAML file, or the name of one in config/train: '
+                        + ', '.join(shipped()))
     parser.add_argument('--data', action='append', metavar='DIR',
                         help='folder in which relative patterns are looked up (repeatable; default: here)')
     parser.add_argument('--out', metavar='DIR', help='folder of the run (default: runs/NAME)')
-    parser.add_argument('--cache', default='.cache/jepa_ros', metavar='DIR', help='folder for decoded frames')
+    parser.add_argument('--cache', default='.cache/jepa_ros', metavar='DIR',
+                        help='folder for decoded frames (default: %(default)s)')
+    parser.add_argument('--init-from', metavar='CHECKPOINT', help='start from these weights: the key init_from')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', dest='overrides',
                         help='override a configuration key (repeatable)')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads for torch (default: its own choice)')
+    parser.add_argument('--threads', type=int, default=0, metavar='N', help='CPU threads (default: as torch chooses)')
+    parser.add_argument('--reference', action='store_true', help='print the table of the keys in Markdown, and leave')
+
+
+def shipped():
+    """The configurations that ship: dict of name to path."""
+    return {path.stem: path for path in sorted((paths.share_directory() / 'config' / 'train').glob('*.yaml'))}
+
+
+def find(name_or_path):
+    """
+    :returns: path of a configuration.
+    :raises JepaError: when there is neither such a file nor such a name.
+    """
+    path = Path(name_or_path).expanduser()
+    known = shipped()
+    if path.is_file():
+        return path
+    if path.name.removesuffix('.yaml') not in known or path.parent != Path():
+        raise JepaError(f'expected a configuration as a YAML file or one of {", ".join(known)}, found {str(name_or_path)!r}')
+    return known[path.name.removesuffix('.yaml')]
 
 
 def run(args):
     """Train; returns the exit status."""
+    if args.reference:
+        print(configuration.reference_page(), end='')
+        return 0
+    if not args.config:
+        raise JepaError(f'expected a configuration: a YAML file or one of {", ".join(shipped())}')
     import torch
 
     from jepa_ros.training.trainer import Trainer
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    path = Path(args.config)
-    config = configuration.load(path if path.exists() else paths.find_config(f'train/{args.config}.yaml'),
-                                args.overrides)
+    if int(os.environ.get('RANK', 0)):  # what is wrong with the data is said once
+        logging.getLogger('jepa_ros').setLevel(logging.ERROR)
+    chosen = [f'init_from={args.init_from}'] if args.init_from else []
+    config = configuration.load(find(args.config), args.overrides + chosen)
     trainer = Trainer(config, args.out or Path('runs') / config.name, args.data or ['.'], args.cache)
-    trainer.resume()
-    complete = trainer.run()
-    if complete:
+    try:
+        trainer.resume()
+        complete = trainer.run()
+    finally:
+        trainer.place.close()
+    if complete and trainer.place.leader:
         print(f'done: {trainer.out / "best.pt"}; next: jepa export {trainer.out / "best.pt"}')
     return 0 if complete else 130

@@ -72,15 +72,15 @@ class Place:
         if dist.is_initialized():
             dist.destroy_process_group()
 
-    def rows(self, count, cut=False):
+    def rows(self, count):
         """
         This process's share of the rows of a batch.
 
-        :param cut: leave out the last rows where the processes do not divide them; otherwise they must.
         :returns: range, as long in every process.
+        :raises JepaError: where the processes do not divide the batch.
         """
         each = count // self.world
-        if each * self.world != count and not cut:
+        if each * self.world != count:
             raise JepaError(f'a batch must be a multiple of the processes ({self.world}), found {count}')
         return range(self.rank * each, (self.rank + 1) * each)
 

@@ -44,8 +44,6 @@ class Trainer:
         with self.place.leader_first():
             self.clips = Clips(config, roots, Path(cache))
         self.model = models.Model(config).to(self.place.device)
-        if config.init_from:
-            start.start_from(self.model, config)
         self.stages = stages.build(config, self.model, self.clips, self.place)
         self.step, self.history, self.best = 0, [], -math.inf
         self.update = None  # of the stage that runs
@@ -60,12 +58,14 @@ class Trainer:
 
     def resume(self):
         """
-        Continue from `last.pt`, if there is one.
+        Continue from `last.pt`; where there is none, begin with the weights that `init_from` names.
 
-        :raises JepaError: when the folder's run had another configuration.
+        :raises JepaError: when the folder's run had another configuration, or `init_from` another encoder.
         """
         path = self.out / 'last.pt'
         if not path.exists():
+            if self.config.init_from:
+                start.start_from(self.model, self.config)
             return
         config, model, state = models.load(path)
         changed = configuration.differences(config, self.config)

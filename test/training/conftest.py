@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run small enough for a test: short videos of a moving square, a network of two blocks."""
 
+import copy
+
 import cv2
 import numpy as np
 import pytest
+from training_values import VALUES
 
 from jepa_ros.training import config as configuration
 
@@ -35,24 +38,15 @@ def videos(tmp_path_factory):
     return root
 
 
-VALUES = {
-    'name': 'tiny_run', 'validate_every': 4, 'save_every': 3, 'log_every': 1,
-    'data': {'train': ['train'], 'validation': ['validation'], 'held_out': ['held_out'], 'slices': 6,
-             'frame_period': 0.05},
-    'encoder': {'size': 'tiny', 'depth': 2, 'image_size': [32, 48], 'window': 4},
-    'predictor': {'width': 48, 'depth': 1, 'heads': 2},
-    'forecaster': {'width': 48, 'depth': 1, 'heads': 2, 'context': 3, 'horizons': [0.1, 0.2, 0.3]},
-    'masks': {'short_blocks': 2, 'long_scale': 0.4},
-    'bf16': False,
-    'pretraining': {'steps': 4, 'batch': 4, 'warmup': 2},
-    'heads': {'clips': 10, 'steps': 4, 'batch': 4, 'warmup': 2},
-}
+@pytest.fixture(scope='session')
+def cache(tmp_path_factory):
+    """Folder for decoded frames, shared by all tests."""
+    return tmp_path_factory.mktemp('cache')
 
 
 @pytest.fixture
 def values():
     """The configuration as a dictionary that a test may change."""
-    import copy
     return copy.deepcopy(VALUES)
 
 

@@ -25,11 +25,6 @@ def trainer(config, videos, out, cache):
     return Trainer(config, out, [videos], cache)
 
 
-@pytest.fixture(scope='session')
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp('cache')
-
-
 def run_until(run, step):
     """Run, and fall over right after the checkpoint of a step, as if the machine had been switched off."""
     save = run.save
@@ -123,7 +118,7 @@ def test_in_the_second_stage_the_encoder_stands_still_and_the_heads_learn(config
 def test_a_planted_future_does_not_reach_the_forecast(config, videos, tmp_path, cache):
     """No leakage: what the forecaster says at step t is the same whatever comes after t."""
     run = trainer(config, videos, tmp_path, cache)
-    frames, times, *_ = map(torch.from_numpy, run.stages[0].batch(0))
+    frames, times = map(torch.from_numpy, run.stages[0].batch(0)[:2])
     from jepa_ros.training import objectives
     outputs = []
     for planted in (frames, torch.cat((frames[:, :6], torch.full_like(frames[:, 6:], 255)), 1)):
