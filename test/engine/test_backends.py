@@ -135,8 +135,10 @@ def test_onnx_runtime_that_falls_back_silently_is_found_out(path, monkeypatch):
     monkeypatch.setattr(onnxruntime, 'get_available_providers',
                         lambda: ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider'])
     monkeypatch.setattr(onnxruntime, 'InferenceSession', fall_back)
-    assert 'on the CPU (CUDA did not start)' in open_graph(path / 'readout.onnx', 'onnxruntime').description
-    assert asked == [[('CUDAExecutionProvider', {'use_tf32': '0'}), 'CPUExecutionProvider']]
+    description = open_graph(path / 'readout.onnx', 'onnxruntime').description
+    assert 'on the CPU (expected ONNX Runtime to run on CUDA, found that it fell back' in description
+    assert asked == [[('CUDAExecutionProvider', {'use_tf32': '0'}), 'CPUExecutionProvider'],
+                     ['CPUExecutionProvider']]
     for backend, place in [('onnxruntime-cuda', 'CUDA'), ('onnxruntime-tensorrt', 'its TensorRT provider')]:
         with pytest.raises(EngineError, match=f'to run on {place}, found that it fell back to the CPU'):
             open_graph(path / 'readout.onnx', backend)
@@ -155,6 +157,34 @@ def test_a_missing_library_says_what_to_install(path, monkeypatch):
         monkeypatch.setattr('jepa_ros.engine.backends.tensorrt.has_driver', lambda: True)
         with pytest.raises(EngineError, match=f"'pip install {name}'"):
             open_graph(path / 'readout.onnx', backend)
+
+
+def test_a_provider_without_code_for_this_gpu_is_found_out(path, monkeypatch):
+    """It starts, lists itself, and fails in the first run."""
+    import onnxruntime
+    session = onnxruntime.InferenceSession
+
+    class Session(session):
+        def __init__(self, model, options, providers):
+            super().__init__(model, options, providers=['CPUExecutionProvider'])
+            self._cuda = providers[0][0] == 'CUDAExecutionProvider'
+
+        def get_providers(self):
+            return ['CUDAExecutionProvider'] if self._cuda else super().get_providers()
+
+        def run(self, names, feeds):
+            if self._cuda:
+                raise RuntimeError('no kernel image is available for execution on the device')
+            return super().run(names, feeds)
+
+    monkeypatch.setattr(onnxruntime, 'get_available_providers',
+                        lambda: ['CUDAExecutionProvider', 'CPUExecutionProvider'])
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', Session)
+    graph = open_graph(path / 'forecaster.onnx', 'onnxruntime')
+    assert 'on the CPU (expected the graph to run, found no kernel image' in graph.description
+    np.testing.assert_allclose(graph.run(feeds())['futures'], np.ones((2, 48, 16)), rtol=1e-5)
+    with pytest.raises(EngineError, match='no kernel image is available'):
+        open_graph(path / 'forecaster.onnx', 'onnxruntime-cuda')
 
 
 def test_a_file_that_is_no_graph_is_named(tmp_path):

@@ -244,6 +244,14 @@ def test_inputs_that_contradict_each_other(machine, path):
     assert graph.run(feeds)['point'].shape == (3, 2)
 
 
+def test_what_does_not_run_is_passed_over_by_auto(machine, path):
+    """The plan loads, but its code fails on this GPU: that shows when somebody waits for it."""
+    machine.driver.cuStreamSynchronize = lambda stream: (Result.CUDA_ERROR_NO_DEVICE,)
+    graph = open_graph(path / 'readout.onnx')
+    assert graph.description.startswith('onnxruntime')
+    assert 'after expected CUDA to work, found cuStreamSynchronize: CUDA_ERROR_NO_DEVICE' in graph.description
+
+
 def test_an_error_of_cuda_is_one_sentence(machine, path):
     machine.driver.cuMemAlloc = lambda size: (Result.CUDA_ERROR_OUT_OF_MEMORY, None)
     with pytest.raises(EngineError, match='expected CUDA to work, found cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY'):

@@ -55,7 +55,18 @@ class OnnxRuntimeGraph(Graph):
         if provider is not None and provider not in available:
             raise EngineError(f"expected an ONNX Runtime with {provider} ('pip install onnxruntime-gpu'), "
                               f"found {', '.join(available)}")
-        wanted = provider or (CUDA if CUDA in available else CPU)
+        taken, fallen = provider or (CUDA if CUDA in available else CPU), ''
+        try:
+            self._open(onnxruntime, path, threads, taken)
+        except EngineError as error:
+            if provider is not None or taken == CPU:
+                raise
+            taken, fallen = CPU, f' ({error})'
+            self._open(onnxruntime, path, threads, CPU)
+        self.description = (f'onnxruntime {onnxruntime.__version__} on {_PLACES[taken]}{fallen}, '
+                            f"threads: {threads or 'one per core'}")
+
+    def _open(self, onnxruntime, path: Path, threads: int, provider: str) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -63,19 +74,22 @@ class OnnxRuntimeGraph(Graph):
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=_providers(wanted, path))
+            self._session = onnxruntime.InferenceSession(str(path), options,
+                                                         providers=_providers(provider, path))
         except Exception as error:  # ONNX Runtime's own have no common base
             raise EngineError(f'{path}: expected a graph for ONNX Runtime, found {_line(error)}') from error
-        # It falls back by itself, silently.
-        taken = self._session.get_providers()[0]
-        if provider is not None and taken != provider:
-            raise EngineError(f'expected ONNX Runtime to run on {_PLACES[provider]}, found that it fell back to '
-                              f'{_PLACES.get(taken, taken)}: its libraries or the GPU are missing')
         self.inputs = tuple(_tensor(path, node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(path, node) for node in self._session.get_outputs())
-        fallen = f' ({_PLACES[wanted]} did not start)' if taken != wanted else ''
-        self.description = (f'onnxruntime {onnxruntime.__version__} on {_PLACES.get(taken, taken)}{fallen}, '
-                            f"threads: {threads or 'one per core'}")
+        if provider != CPU:
+            self._try_out(provider)
+
+    def _try_out(self, provider: str) -> None:
+        """Run once: a provider that is listed may lack its libraries, or code for this very GPU."""
+        taken = self._session.get_providers()[0]
+        if taken != provider:  # it falls back by itself, silently
+            raise EngineError(f'expected ONNX Runtime to run on {_PLACES[provider]}, found that it fell back to '
+                              f'{_PLACES.get(taken, taken)}: its libraries or the GPU are missing')
+        self.run({tensor.name: np.zeros([n or 1 for n in tensor.shape], tensor.dtype) for tensor in self.inputs})
 
     def run(self, feeds):
         """Run once. Contiguous arrays are passed without a copy."""

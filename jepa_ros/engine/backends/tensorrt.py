@@ -51,9 +51,11 @@ def prepare(path: Path, progress: tensorrt_build.Progress | None = None) -> 'Ten
         return tensorrt_build.build(trt, path, timing_cache, progress)
 
     how = plans.obtain(path, key, build, usable)[1]
-    return TensorRTGraph(trt, gpu, runtime, engines[-1],
-                         f'TensorRT {key.tensorrt} on {gpu.name} (compute capability '
-                         f'{gpu.compute_capability}), plan {how}')
+    graph = TensorRTGraph(trt, gpu, runtime, engines[-1],
+                          f'TensorRT {key.tensorrt} on {gpu.name} (compute capability '
+                          f'{gpu.compute_capability}), plan {how}')
+    graph.try_out()
+    return graph
 
 
 def library():
@@ -135,6 +137,15 @@ class TensorRTGraph(Graph):
     def ring(self, past, present, axis):
         """Return a ring that stays on the GPU: what it holds is never copied to the host."""
         return _DeviceRing(self, past, present, axis)
+
+    def try_out(self) -> None:
+        """
+        Run once on zeros, where no copy is needed.
+
+        :raises EngineError: it does not run
+        """
+        self._enqueue(((), ()))
+        self._gpu.synchronise()
 
     def timer(self, feeds: dict[str, np.ndarray]) -> Callable[[], float]:
         """
