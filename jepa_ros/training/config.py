@@ -5,8 +5,10 @@ The training configuration: one typed table that the YAML files, `--set` and `je
 An unknown or ill-typed key is an error that names the nearest valid one.
 """
 
+import collections
 import dataclasses
 import difflib
+import inspect
 import types
 import typing
 from dataclasses import dataclass, field
@@ -277,18 +279,46 @@ def _differences(cls, old, new, prefix):
     return lines
 
 
-def reference(cls=Config, prefix=''):
+def reference():
     """Every key with type, default and meaning, one line each: what `jepa train --help` prints."""
-    lines = []
+    return [f'{row.name:<32}{row.kind:<18}{row.default:<26}{row.help}' for _, rows in _table(Config) for row in rows]
+
+
+def reference_page():
+    """The same as a page in Markdown, `docs/training_reference.md`."""
+    lines = ['# Configuration of a training run', '', '<!-- made by: jepa train --reference > docs/training_reference.md -->', '',
+             'Every key of the files in `config/train`, of `--set KEY=VALUE`, and of `jepa train --help`. An unknown or ill-typed key is',
+             'an error that names the nearest valid one. Keys marked * are about the machine or the log: they may change when a run is',
+             'resumed; any other change is refused by name.']
+    for title, rows in _table(Config):
+        lines += ['', f'## {title}', '', '| key | type | default | meaning |', '|---|---|---|---|']
+        for row in rows:
+            mark = ' *' if row.machine else ''
+            lines.append(f'| `{row.name}`{mark} | {row.kind} | `{row.default}` | {row.help} |')
+    return '\n'.join(lines) + '\n'
+
+
+Row = collections.namedtuple('Row', 'name kind default help machine')
+
+
+def _table(cls, prefix=''):
+    """Pairs of a section's docstring and its rows, sections in order."""
+    rows, sections = [], []
     for entry in dataclasses.fields(cls):
         if dataclasses.is_dataclass(entry.type):
-            lines += reference(entry.type, f'{prefix}{entry.name}.')
+            sections += _table(entry.type, f'{prefix}{entry.name}.')
         else:
             default = entry.default if entry.default is not dataclasses.MISSING else entry.default_factory()
-            kind = getattr(entry.type, '__name__', str(entry.type)) if not typing.get_args(entry.type) \
-                else str(entry.type)
-            lines.append(f'{prefix + entry.name:<28}{kind:<16}{default!s:<26}{entry.metadata["help"]}')
-    return lines
+            kind = str(entry.type) if typing.get_args(entry.type) else entry.type.__name__
+            rows.append(Row(prefix + entry.name, kind.replace('None', 'null'), yaml_text(default), entry.metadata['help'],
+                            entry.metadata['machine']))
+    title = f'{prefix[:-1]}: {inspect.getdoc(cls).splitlines()[0]}' if prefix else inspect.getdoc(cls)
+    return [(title, rows), *sections]
+
+
+def yaml_text(value):
+    """A value as one writes it in a configuration file, on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).splitlines()[0]
 
 
 def _build(cls, values, prefix):
