@@ -42,41 +42,58 @@ def export_checkpoint(checkpoint, out=None, name=None, precision='fp32', clips=N
     model.eval()
     name = name or config.name
     manifest = describe(config, model, state, name, file_sha256(checkpoint), precision)
-    encoder = graphs.StreamGraph if manifest.mode == 'stream' else graphs.FrameGraph
-    modules = {'encoder': encoder(model.target), 'forecaster': graphs.ForecastGraph(model.forecaster)}
-    if model.readout is not None:
+    modules = {'encoder': _encoder_graph(manifest, model.target)}
+    if manifest.forecaster:
+        modules['forecaster'] = graphs.ForecastGraph(model.forecaster)
+    if manifest.readout:
         modules['readout'] = model.readout
     return write_bundle(out or Path('bundles') / name, manifest, modules, clips,
                         lambda work: np.save(work / LATENT_MEAN, model.latent_mean.numpy()), progress)
+
+
+def _encoder_graph(manifest, encoder):
+    if manifest.mode == 'stream':
+        return graphs.StreamGraph(encoder)
+    if manifest.mode == 'frame':
+        return graphs.FrameGraph(encoder)
+    slices = manifest.frames // manifest.tubelet
+    return graphs.ClipGraph(encoder, [manifest.slice_period * (1 + index - slices) for index in range(slices)])
 
 
 def describe(config, model, state, name, sha256, precision='fp32'):
     """
     The manifest of a run, its parity still empty.
 
+    An image encoder becomes a frame bundle, a block-causal video encoder a stream, a bidirectional one a clip. A run
+    without a stage that trains the forecaster has no futures, and so no readout.
+
     :param state: the checkpoint's dictionary; `sha256`: of the checkpoint.
     """
-    encoder, of_encoder = model.target, model.encoder_config
-    of_forecaster = config.forecaster
-    stream = None
-    if of_encoder.window > 1:
+    encoder, of_encoder, stream = model.target, model.encoder_config, None
+    if of_encoder.tubelet == 1:
+        mode, frames = 'frame', 1
+    elif of_encoder.window:
+        mode, frames = 'stream', of_encoder.tubelet
         stream = Stream(slices=of_encoder.window, layers=len(encoder.blocks), heads=encoder.heads,
                         head_dim=encoder.head_dim, rotary_period=of_encoder.slice_period,
                         frequencies=tuple(rotary.axis_frequencies(encoder.head_dim).tolist()))
-    low, high = of_forecaster.range
-    readout = ReadoutSpec(config.readout.name, 'dense', 'image_point') if model.readout is not None else None
-    values = configuration.to_dict(config)
+    else:
+        mode, frames = 'clip', of_encoder.tubelet * config.data.slices
+    forecaster = readout = None
+    if 'heads' in config.stages and config.heads.steps or config.pretraining.forecast:
+        low, high = config.forecaster.range
+        forecaster = ForecasterSpec(config.forecaster.context,
+                                    Horizons('continuous', low, high, tuple(config.forecaster.horizons)), encoder.width)
+    if forecaster and model.readout is not None:
+        readout = ReadoutSpec(config.readout.name, 'dense', 'image_point')
     return Manifest(
-        format=FORMAT, name=name, family='vjepa' if of_encoder.tubelet > 1 else 'ijepa',
-        mode='stream' if stream else 'frame', image_size=of_encoder.image_size, patch=of_encoder.patch,
-        tubelet=of_encoder.tubelet, frame_period=config.data.frame_period, frames=of_encoder.tubelet,
-        normalisation=Normalisation(models.MEAN, models.STD), grid=of_encoder.grid, latent_dim=encoder.width,
-        output_norm='layer_norm', future_space='latents',
+        format=FORMAT, name=name, family='ijepa' if mode == 'frame' else 'vjepa', mode=mode,
+        image_size=of_encoder.image_size, patch=of_encoder.patch, tubelet=of_encoder.tubelet,
+        frame_period=config.data.frame_period, frames=frames, normalisation=Normalisation(models.MEAN, models.STD),
+        grid=of_encoder.grid, latent_dim=encoder.width, output_norm='layer_norm', future_space='latents',
         weights=Weights('target_encoder', sha256, f'jepa train {config.name}, step {state["step"]}', config.licence),
-        precision=precision, architecture=Architecture(len(encoder.blocks), encoder.heads, sizes.size(of_encoder.size).mlp_width),
-        stream=stream,
-        forecaster=ForecasterSpec(of_forecaster.context, Horizons('continuous', low, high,
-                                                                  tuple(of_forecaster.horizons)), encoder.width),
-        readout=readout, files=placeholders(forecaster=True, readout=readout is not None),
-        training={'config': values, 'steps': state['step']},
+        precision=precision, stream=stream,
+        architecture=Architecture(len(encoder.blocks), encoder.heads, sizes.size(of_encoder.size).mlp_width),
+        forecaster=forecaster, readout=readout, files=placeholders(forecaster is not None, readout is not None),
+        training={'config': configuration.to_dict(config), 'steps': state['step']},
         metrics={'validation': state['history'][-1]} if state['history'] else {})

@@ -12,7 +12,7 @@ import onnxscript.optimizer
 import torch
 from torch import nn
 
-from jepa_ros.export.precision import EXTERNAL_ABOVE
+from jepa_ros.export import precision
 from jepa_ros.nets.vit import normalise_output
 from jepa_ros.training.model import MEAN, STD
 
@@ -122,14 +122,14 @@ def output_names(manifest):
             'forecaster': ['futures'], 'readout': ['point', 'cov']}
 
 
-def write_onnx(module, inputs, outputs, path, external_above=EXTERNAL_ABOVE):
+def write_onnx(module, inputs, outputs, path):
     """
     Export one graph.
 
     :param module: torch module in eval mode; `inputs`: dict of name to example tensor.
     :param outputs: output names.
-    :param path: file to write. A `dt` input and what is counted by it (K) stay dynamic; every other shape is fixed.
-    :param external_above: bytes of weights above which they are written beside it.
+    :param path: file to write, beside it its weights where they are too many for one file. A `dt` input and what is
+        counted by it (K) stay dynamic; every other shape is fixed.
     """
     horizons = torch.export.Dim('K')
     shapes = {name: {0: horizons} if 'dt' in inputs and name in ('dt', 'futures') else None for name in inputs}
@@ -141,4 +141,4 @@ def write_onnx(module, inputs, outputs, path, external_above=EXTERNAL_ABOVE):
                                     verbose=False)
         # Once more with room for tables of thousands of tokens, which the exporter's own limits leave unfolded.
         onnxscript.optimizer.optimize(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
-        program.save(str(path), external_data=size > external_above)
+        program.save(str(path), external_data=size > precision.EXTERNAL_ABOVE)

@@ -143,13 +143,9 @@ def _unshared(model, linear):
     return model
 
 
-def save(model, path, external_above=EXTERNAL_ABOVE):
-    """
-    Write a model, its weights beside it in `NAME.onnx.data` where they are too many for one file.
-
-    :param external_above: bytes.
-    """
-    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_above:
+def save(model, path):
+    """Write a model, its weights beside it in `NAME.onnx.data` where they are too many for one file."""
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > EXTERNAL_ABOVE:
         onnx.save(model, path, save_as_external_data=True, location=data_file(path).name)
     else:
         onnx.save(model, path)

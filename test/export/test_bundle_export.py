@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Export: the bundle computes what torch computes, slice by slice, and says so; a bad checkpoint or folder is refused."""
 
+import os
+
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
@@ -10,10 +13,11 @@ pytest.importorskip('onnxscript', reason='onnxscript is not installed (the train
 from recorded import write_video  # noqa: E402
 
 from jepa_ros.clip import Frames  # noqa: E402
+from jepa_ros.engine.manifest import BundleError  # noqa: E402
 from jepa_ros.engine.session import open_session  # noqa: E402
 from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.export import bundle as exporting  # noqa: E402
-from jepa_ros.export import fidelity  # noqa: E402
+from jepa_ros.export import fidelity, precision  # noqa: E402
 from jepa_ros.export.clips import Clips  # noqa: E402
 from jepa_ros.images import fit  # noqa: E402
 from jepa_ros.nets.vit import normalise_output  # noqa: E402
@@ -64,7 +68,7 @@ def test_the_session_equals_one_block_causal_pass_of_torch_with_dropped_and_jitt
 
 def test_an_image_encoder_becomes_a_frame_bundle(tmp_path, checkpoint):
     model = checkpoint(tmp_path / 'best.pt', encoder={'depth': 2, 'image_size': [32, 48], 'tubelet': 1, 'window': 1},
-                       readout={})
+                       pretraining={'objective': 'ijepa'}, readout={})
     bundle = exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None)
     assert bundle.manifest.mode == 'frame' and bundle.manifest.family == 'ijepa'
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
@@ -73,6 +77,23 @@ def test_an_image_encoder_becomes_a_frame_bundle(tmp_path, checkpoint):
     with torch.no_grad():
         expected = normalise_output(model.target(models.normalise(torch.from_numpy(images)[None]), torch.zeros(1, 1)))
     assert np.abs(latents.tokens - expected[0].numpy()).max() < 1e-4
+
+
+@torch.no_grad()
+def test_a_bidirectional_encoder_without_heads_becomes_a_clip_bundle_without_futures(tmp_path, checkpoint):
+    model = checkpoint(tmp_path / 'best.pt', encoder={'depth': 2, 'image_size': [32, 48], 'window': 0},
+                       stages=['pretraining'], readout={})
+    bundle = exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None)
+    assert (bundle.manifest.mode, bundle.manifest.frames, bundle.manifest.forecaster) == ('clip', 12, None)
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 48, 3), dtype=np.uint8)
+    stamps = 10**9 + np.arange(12) * 50_000_000
+    session = open_session(bundle, threads=1)
+    latents = session.step(Frames(images, stamps, fit(images[0], (32, 48))[1], None))
+    whole = model.target(models.normalise(torch.from_numpy(images)[None]), torch.arange(6)[None] * 0.1)
+    assert np.abs(latents.tokens - normalise_output(whole)[0, -6:].numpy()).max() < 1e-4
+    assert session.forecast() is None
+    graph = {node.op_type for node in onnx.load(bundle.encoder).graph.node}
+    assert 'LayerNormalization' in graph and not graph & {'Sin', 'Cos', 'Where', 'Range', 'GatherElements'}
 
 
 def test_a_graph_that_differs_from_torch_fails_the_export_and_leaves_the_old_bundle(tmp_path, monkeypatch, checkpoint):
@@ -102,16 +123,15 @@ def test_int8_without_recordings_is_refused_before_anything_is_written(tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ['best.pt']
 
 
-@pytest.mark.parametrize('precision, words', [('fp16', 'rounded to fp16'), ('int8', 'calibrated on earlier ones')])
-def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_loop(tmp_path, checkpoint, precision,
-                                                                                   words):
+@pytest.mark.parametrize('kind, words', [('fp16', 'rounded to fp16'), ('int8', 'calibrated on earlier ones')])
+def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_loop(tmp_path, checkpoint, kind, words):
     path = tmp_path / 'best.pt'
     checkpoint(path, readout={})
     video = write_video(tmp_path / 'numbers.mp4', 40, rate=20)
-    bundle = exporting.export_checkpoint(path, tmp_path / 'bundle', precision=precision,
+    bundle = exporting.export_checkpoint(path, tmp_path / 'bundle', precision=kind,
                                          clips=Clips((str(video),), 12), progress=lambda line: None)
     manifest = bundle.manifest
-    assert manifest.precision == precision
+    assert manifest.precision == kind
     assert manifest.parity_inputs.startswith('6 windows of numbers') and words in manifest.parity_inputs
     assert set(manifest.parity) == set(manifest.cosine) == {'encoder.tokens', 'encoder.present', 'forecaster.futures',
                                                             'session.tokens'}
@@ -119,3 +139,46 @@ def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_l
     for output in ('encoder.tokens', 'encoder.present', 'session.tokens'):  # an untrained forecaster says persistence
         assert 1e-5 < manifest.parity[output] < 0.2  # rounding is there, and is small
     assert open_session(bundle, backend='onnxruntime-cpu', threads=1).manifest == manifest
+
+
+def test_weights_too_many_for_one_file_lie_beside_it_and_are_checked(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr(precision, 'EXTERNAL_ABOVE', 1_000_000)
+    checkpoint(tmp_path / 'best.pt', readout={})
+    bundle = exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None)
+    data = bundle.path / 'encoder.onnx.data'
+    assert data.name in bundle.manifest.files and bundle.encoder.stat().st_size < 500_000 < data.stat().st_size
+    assert 'forecaster.onnx.data' not in bundle.manifest.files
+    assert bundle.manifest.parity['encoder.tokens'] < 1e-4
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(BundleError, match=r'encoder.onnx.data: expected sha256 \w{64}, found \w{64}'):
+        open_session(bundle.path)
+    data.unlink()
+    with pytest.raises(BundleError, match='encoder.onnx.data: expected a file that the manifest names, found none'):
+        open_session(bundle.path)
+
+
+class Burglar:
+    """What a pickle can do to whoever opens it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (self.path,))
+
+
+@pytest.mark.parametrize('wrap', [lambda x: x, lambda x: {'config': {}, 'model': x, 'step': 0}])
+def test_code_in_a_checkpoint_does_not_run(tmp_path, wrap):
+    torch.save(wrap(Burglar(str(tmp_path / 'broken_in'))), tmp_path / 'best.pt')
+    with pytest.raises(JepaError, match='best.pt is no readable checkpoint'):
+        exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle')
+    assert [path.name for path in tmp_path.iterdir()] == ['best.pt']
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path, checkpoint):
+    checkpoint(tmp_path / 'best.pt')
+    os.truncate(tmp_path / 'best.pt', (tmp_path / 'best.pt').stat().st_size // 2)
+    with pytest.raises(JepaError, match='best.pt is no readable checkpoint'):
+        exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle')
