@@ -91,7 +91,7 @@ def _state(graph: Path, path: Path, key: plans.PlanKey | None, missing: str | No
         found = plans.read_key(path)
     except (plans.PlanError, OSError) as error:
         return PlanState(graph, path, None, str(error))
-    if found.get('onnx_sha256') != sha256 and path.parent != plans.directories(graph)[0]:
-        return None  # in the user's cache: of another bundle
+    if found.get('onnx_sha256') != sha256 and path.parent != plans.beside(graph):
+        return None  # in a shared cache: of another bundle
     problem = missing if key is None else ', '.join(key.differences(found)) or None
     return PlanState(graph, path, found, problem)

@@ -24,6 +24,7 @@ OTHER = {'onnx_sha256': 'b' * 64, 'tensorrt': '10.16.1', 'gpu': 'Thor', 'compute
 def cache(tmp_path, monkeypatch):
     """Keep the user's own cache out of it."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'home'))
+    monkeypatch.delenv('JEPA_PLANS', raising=False)
     return tmp_path / 'home' / 'jepa_ros' / 'plans'
 
 
@@ -98,6 +99,13 @@ def test_a_place_that_cannot_be_written_leaves_the_users_cache(graph, cache):
     assert given_directories == [cache] and plans.path_of(graph, KEY).parent == cache
     assert plans.obtain(graph, KEY, None) == (b'plan', 'cached')
     assert plans.cached_plans(graph) == [plans.path_of(graph, KEY)]
+
+
+def test_a_directory_that_is_chosen_is_the_only_one(graph, tmp_path, monkeypatch):
+    plans.obtain(graph, KEY, lambda _: b'beside')
+    monkeypatch.setenv('JEPA_PLANS', str(tmp_path / 'volume'))
+    assert plans.obtain(graph, KEY, lambda _: b'plan') == (b'plan', 'built')
+    assert plans.path_of(graph, KEY).parent == tmp_path / 'volume'
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write into read-only directories')

@@ -2,9 +2,10 @@
 """
 The cache of TensorRT plans: one file per graph and device, trusted only where everything it depends on is the same.
 
-A plan file is one line ``jepa_ros plan 1 SHA256``, one line of JSON (the key, see :class:`PlanKey`), and TensorRT's own
-bytes; the checksum covers all that follows the first line. Plans lie in ``plans/`` beside the graph. Where that cannot
-be written (a bundle of an installed package, a read-only disk), they lie in the user's cache directory.
+A plan file is one line ``jepa_ros plan 1 SHA256``, one line of JSON (the key, see :class:`PlanKey`), and
+TensorRT's own bytes; the checksum covers all that follows the first line. Plans lie in ``plans/`` beside the
+graph. Where that cannot be written (a bundle of an installed package, a read-only disk), they lie in the user's
+cache directory. The environment variable JEPA_PLANS names another directory instead of both.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from pathlib import Path
 from jepa_ros.engine.backends.graph import EngineError
 
 DIRECTORY = 'plans'
+CHOSEN = 'JEPA_PLANS'  # names another directory for all plans, for example on a disk that survives a container
 MAGIC = b'jepa_ros plan 1 '
 
 _log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class PlanError(EngineError):
 
 
 def graph_sha256(path: Path) -> str:
-    """Return the sha256 of an ONNX file together with its external data (files named after it, ``NAME.*``)."""
+    """Return the sha256 of an ONNX file and its external data (files named after it, ``NAME.*``)."""
     digest = hashlib.sha256()
     for part in [path, *sorted(path.parent.glob(f'{path.name}.*'))]:
         with open(part, 'rb') as stream:
@@ -70,10 +72,17 @@ def graph_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def directories(graph: Path) -> tuple[Path, Path]:
-    """Return where plans of a graph may lie: beside it, and in the user's cache directory."""
+def beside(graph: Path) -> Path:
+    """Return the cache that belongs to the bundle of a graph alone."""
+    return graph.parent / DIRECTORY
+
+
+def directories(graph: Path) -> tuple[Path, ...]:
+    """Return where plans of a graph may lie, best first."""
+    if chosen := os.environ.get(CHOSEN):
+        return (Path(chosen).expanduser(),)
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-    return graph.parent / DIRECTORY, cache / 'jepa_ros' / DIRECTORY
+    return beside(graph), cache / 'jepa_ros' / DIRECTORY
 
 
 def find(graph: Path, key: PlanKey) -> bytes | None:
@@ -102,7 +111,8 @@ def read(path: Path, key: PlanKey | None = None) -> bytes:
     content = Path(path).read_bytes()
     found, start = _check(path, content)
     if key is not None and (differences := key.differences(found)):
-        raise PlanError(f'{path}: expected a plan for this graph, TensorRT and GPU, found {", ".join(differences)}')
+        raise PlanError(f'{path}: expected a plan for this graph, TensorRT and GPU, found '
+                        f'{", ".join(differences)}')
     return content[start:]
 
 
@@ -115,8 +125,8 @@ def read_key(path: Path) -> dict:
     return _check(path, Path(path).read_bytes())[0]
 
 
-def obtain(graph: Path, key: PlanKey, build: Callable[[Path], bytes], usable: Callable[[bytes], bool] = bool,
-           ) -> tuple[bytes, str]:
+def obtain(graph: Path, key: PlanKey, build: Callable[[Path], bytes],
+           usable: Callable[[bytes], bool] = bool) -> tuple[bytes, str]:
     """
     Return the plan of a graph: the cached one, or a new one, which is then cached.
 
@@ -143,7 +153,8 @@ def obtain(graph: Path, key: PlanKey, build: Callable[[Path], bytes], usable: Ca
             return plan, 'cached'
         plan = build(directory)
         if not usable(plan):
-            raise EngineError(f'{graph}: expected TensorRT to accept the plan that it has just built, found it refused')
+            raise EngineError(f'{graph}: expected TensorRT to accept the plan that it has just built, found it '
+                              'refused')
         write(directory / _name(graph, key), key, plan)
         _remove_outdated(graph, key)
     return plan, 'built'
@@ -186,11 +197,12 @@ def writable_directory(graph: Path) -> Path:
                 return directory
         except OSError as error:
             refusals.append(str(error))
-    raise EngineError(f'expected a directory for TensorRT plans that can be written, found {"; ".join(refusals)}')
+    raise EngineError('expected a directory for TensorRT plans that can be written, found '
+                      f'{"; ".join(refusals)}')
 
 
 def cached_plans(graph: Path) -> list[Path]:
-    """Return all plan files of a graph of this name: of any device beside it, and those in the user's cache."""
+    """Return all plan files of a graph of this name, of any device; in a shared cache also of other bundles."""
     return [path for directory in directories(graph) if directory.is_dir()
             for path in sorted(directory.glob(f'{graph.stem}-*.plan'))]
 
@@ -225,10 +237,9 @@ def _check(path: Path, content: bytes) -> tuple[dict, int]:
 
 def _remove_outdated(graph: Path, key: PlanKey) -> None:
     """Remove plans beside a graph that were built from another graph of its name: none can ever be used again."""
-    beside = directories(graph)[0]
     for path in cached_plans(graph):
         with contextlib.suppress(OSError):
-            if path.parent == beside and _sha256_in_header(path) != key.onnx_sha256:
+            if path.parent == beside(graph) and _sha256_in_header(path) != key.onnx_sha256:
                 path.unlink()
 
 
