@@ -49,55 +49,60 @@ class Clips:
 
         # One sampler for each entry, so that a few minutes of real video are not lost among hours of others.
         augment = Augment(scale=tuple(data.crop), flip=data.flip)
-        self.samplers, self._plain, weights = [], [], []
+        self.samplers, self._plain, self._paths, weights = [], [], [], []
         for index, pattern in enumerate(train):
             try:
-                sequences = load_sequences([pattern], margin, cache, labels=data.labels)
+                sequences = load_sequences([pattern], margin, cache, labels=data.labels, vectors=data.vectors)
                 self.samplers.append(ClipSampler(sequences, **common, jitter=data.jitter, drop=data.drop,
                                                  stretch=tuple(data.stretch), augment=augment))
             except JepaError as error:
                 logger.warning('left out of training: %s', error)
                 continue
             self._plain.append(ClipSampler(sequences, **common))
+            self._paths.append({sequence.name: str(sequence.path) for sequence in sequences})
             weights.append(data.weights[index] if data.weights else len(self.samplers[-1]))
         if not sum(weights):
             raise JepaError(f'data.train holds no recording that can be read and is long enough for a clip ({length})')
         self.weights = np.array(weights) / sum(weights)
-        sequences = load_sequences(validation, margin, cache, labels=data.labels)
+        sequences = load_sequences(validation, margin, cache, labels=data.labels, vectors=data.vectors)
         self.validation = list(ClipSampler(sequences, **common).clips(data.validation_stride))
         if not self.validation:
             raise JepaError(f'data.validation holds no clip long enough for data.slices ({length} of frames)')
         self._watched = None
 
-    def draw(self, name, step, rows):
+    def draw(self, name, step, rows, read=None):
         """
         Random clips of one step.
 
         :param name: of the stage; `rows`: indices of clips in the batch.
-        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), labels float32 [B, T, 2] (NaN: none).
+        :param read: takes a `Clip` and returns an array; the labels by default.
+        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), and what was read: labels float32 [B, T, 2]
+            (NaN: none).
         """
         tubelet = self.config.encoder.tubelet
-        frames, times, labels = [], [], []
-        for clip, rng in self._sample(name, step, rows):
+        frames, times, found = [], [], []
+        for clip, rng, _ in self._sample(name, step, rows):
             frames.append(_light(rng, clip.images, self.config.data.light))
             times.append(clip.times[tubelet - 1::tubelet].astype(np.float32))
-            labels.append(self.labels(clip))
-        return np.stack(frames), np.stack(times), np.stack(labels)
+            found.append((read or self.labels)(clip))
+        return np.stack(frames), np.stack(times), np.stack(found)
 
-    def names(self, name, step, rows):
-        """The recordings that `draw` takes the same clips from."""
-        return sorted({clip.name for clip, _ in self._sample(name, step, rows)})
+    def files(self, name, step, rows):
+        """Paths of the recordings that `draw` takes the same clips from."""
+        return sorted({self._paths[source][clip.name] for clip, _, source in self._sample(name, step, rows)})
 
     def _sample(self, name, step, rows, samplers=None):
+        """Yields for each row a clip, its generator, and the index of the entry of data.train it comes from."""
         for index in rows:
             rng = generator(self.config.seed, name, step, int(index))
-            yield (samplers or self.samplers)[rng.choice(len(self.samplers), p=self.weights)].sample(rng), rng
+            source = rng.choice(len(self.samplers), p=self.weights)
+            yield (samplers or self.samplers)[source].sample(rng), rng, source
 
     def splits(self):
         """Clips that figures are computed on, by split: some of those trained on, unchanged, and all for validation."""
         if self._watched is None:
             count = min(WATCHED, len(self.validation))
-            self._watched = [clip for clip, _ in self._sample('watched', 0, range(count), self._plain)]
+            self._watched = [clip for clip, *_ in self._sample('watched', 0, range(count), self._plain)]
         return {'train_clips': self._watched, 'validation': self.validation}
 
     def labels(self, clip):

@@ -18,6 +18,7 @@ LEAST_STD = 0.02      # of LayerNormed latents, where a healthy run has 0.3 to 1
 MOST_DEAD = 0.5       # share of the dimensions that may lie below LEAST_STD
 LEAST_RANK = 2.0      # effective dimensions
 MOST_RISE = 10.0      # of the mean loss above its lowest, in units of that (at least 1): losses here are of order 1
+MOST_NAMED = 20       # recordings in one message
 MEMORY = 0.95         # of the mean loss: about 20 steps
 
 
@@ -70,7 +71,7 @@ class Losses:
 
     def see(self, step, figures, sources):
         """
-        :param step: for the message; `figures`: with `loss` and `gradient`; `sources`: called for the names of the
+        :param step: for the message; `figures`: with `loss` and `gradient`; `sources`: called for the paths of the
             recordings in the batch.
         :returns: False for a step that was skipped.
         :raises JepaError: when too many in a row were, or the loss has risen far above its lowest.
@@ -79,7 +80,9 @@ class Losses:
         if not (math.isfinite(loss) and math.isfinite(gradient)):
             self.skipped, self.in_row = self.skipped + 1, self.in_row + 1
             sign = f'the loss is {loss}' if not math.isfinite(loss) else f'the gradient\'s norm is {gradient}'
-            files = ', '.join(sources()) or 'no recording'
+            files = list(sources())
+            more = f' and {len(files) - MOST_NAMED} more' if len(files) > MOST_NAMED else ''
+            files = (', '.join(files[:MOST_NAMED]) or 'no recording') + more
             if self.in_row > self.most_skipped:
                 raise JepaError(f'training diverged: {sign} at step {step} and was not finite in {self.in_row} steps in '
                                 f'a row, the last one with clips of {files}; lower rate, raise warmup, or take a bad '

@@ -217,21 +217,6 @@ def test_nothing_but_tensors_is_unpickled(tmp_path):
     assert not (tmp_path / 'executed').exists()
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(config, videos, tmp_path, cache, monkeypatch):
-    run = trainer(config, videos, tmp_path, cache)
-    run.save('last.pt')
-    before = (tmp_path / 'last.pt').read_bytes()
-
-    def full(*_):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(models.os, 'fsync', full)
-    with pytest.raises(JepaError, match='cannot write the checkpoint .*No space left'):
-        run.save('last.pt')
-    assert (tmp_path / 'last.pt').read_bytes() == before
-    assert not list(tmp_path.glob('*.partial'))
-
-
 def test_ctrl_c_saves_and_a_second_start_finishes(values, videos, tmp_path, cache):
     """Through the real command in a process of its own."""
     values['pretraining'] |= {'steps': 100_000}

@@ -72,7 +72,7 @@ class Pretraining(Stage):
         self.batch = MaskedClips(config, clips, model.encoder_config.grid, place.rows(self.values.batch))
 
     def sources(self, step):
-        return self.clips.names('pretraining', step, range(self.values.batch))
+        return self.clips.files('pretraining', step, range(self.values.batch))
 
     def loss(self, frames, times, step, *ids):
         """

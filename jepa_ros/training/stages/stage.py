@@ -44,7 +44,7 @@ class Stage:
         raise NotImplementedError
 
     def sources(self, step):
-        """Names of the recordings in the batch of a step, of all processes: they are named when it is not finite."""
+        """Paths of the recordings in the batch of a step, of all processes: they are named when it is not finite."""
         return []
 
     def loss(self, *batch):
