@@ -61,9 +61,9 @@ def run(args):
     if args.family:
         from jepa_ros.export.official import export_official
 
-        size = args.image_size and (args.image_size * 2)[:2] if not args.image_size or len(args.image_size) < 3 else None
-        bundle = export_official(args.weights, args.family, args.model, args.out, args.name, size, args.frames,
-                                 args.frame_period, args.horizons, args.precision, clips)
+        bundle = export_official(args.weights, args.family, args.model, args.out, name=args.name,
+                                 image_size=args.image_size, frames=args.frames, frame_period=args.frame_period,
+                                 horizons=args.horizons, precision=args.precision, clips=clips)
     else:
         from jepa_ros.export.bundle import export_checkpoint
 

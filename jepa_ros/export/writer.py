@@ -91,20 +91,7 @@ def _write_graphs(work, manifest, modules, clips, progress):
         for name in modules:
             progress(f'writing {FILES[name]} in {manifest.precision}')
             precisions.convert(exact / FILES[name], work / FILES[name], manifest.precision, inputs.calibration(name))
-    progress(f'running {", ".join(FILES[name] for name in modules)} against torch on {inputs.words}')
-    fidelity, runs = Fidelity(), {name: open_rounded(work / FILES[name], manifest.precision) for name in modules}
-    for feeds in inputs.measured():
-        for name, values in feeds.items():
-            arguments = [values[key] for key in examples[name]]
-            expected, found = expected_outputs(modules[name], arguments, outputs[name]), runs[name](values)
-            for output in outputs[name]:
-                fidelity.add(f'{name}.{output}', expected[output], found[output])
-    if clips and manifest.mode == 'stream' and manifest.precision != 'fp32':
-        for expected, found in inputs.closed_loop(runs['encoder']):
-            fidelity.add('session.tokens', expected, found)
-    for output, difference in fidelity.parity.items():
-        progress(f'  {output}: differs by at most {difference:.1e}, cosine similarity {fidelity.cosine[output]:.7f}')
-    fidelity.check(manifest.precision)
+    fidelity = _measure(work, manifest, modules, examples, inputs, progress)
     if exact != work:
         shutil.rmtree(exact)
     (work / 'manifest.yaml').unlink(missing_ok=True)
@@ -113,6 +100,30 @@ def _write_graphs(work, manifest, modules, clips, progress):
         how = f'; operands and results of the products rounded to {manifest.precision}, summed in float32'
     return dataclasses.replace(manifest, parity=fidelity.parity, cosine=fidelity.cosine,
                                parity_inputs=inputs.words + how)
+
+
+def _measure(work, manifest, modules, examples, inputs, progress):
+    """Run all graphs against torch; :raises JepaError: one was not run, or is beyond its bound."""
+    progress(f'running {", ".join(FILES[name] for name in modules)} against torch on {inputs.words}')
+    fidelity, outputs = Fidelity(), graphs.output_names(manifest)
+    runs = {name: open_rounded(work / FILES[name], manifest.precision) for name in modules}
+    for feeds in inputs.measured():
+        for name, values in feeds.items():
+            arguments = [values[key] for key in examples[name]]
+            expected, found = expected_outputs(modules[name], arguments, outputs[name]), runs[name](values)
+            for output in outputs[name]:
+                fidelity.add(f'{name}.{output}', expected[output], found[output])
+    if manifest.mode == 'stream' and manifest.precision != 'fp32':
+        for expected, found in inputs.closed_loop(runs['encoder']):
+            fidelity.add('session.tokens', expected, found)
+    for output, difference in fidelity.parity.items():
+        progress(f'  {output}: differs by at most {difference:.1e}, cosine similarity {fidelity.cosine[output]:.7f}')
+    for name in modules:
+        if f'{name}.{outputs[name][0]}' not in fidelity.parity:
+            raise JepaError(f'{FILES[name]} was never run: expected recordings with enough windows for its context of '
+                            f'{manifest.forecaster.context} slices, found {inputs.words}')
+    fidelity.check(manifest.precision)
+    return fidelity
 
 
 class _Random:
@@ -131,6 +142,9 @@ class _Random:
 
     def calibration(self, name):
         return None
+
+    def closed_loop(self, encoder):
+        return ()
 
 
 class _Clips:

@@ -141,6 +141,15 @@ def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_l
     assert open_session(bundle, backend='onnxruntime-cpu', threads=1).manifest == manifest
 
 
+def test_recordings_too_short_for_the_forecaster_are_refused(tmp_path, checkpoint):
+    checkpoint(tmp_path / 'best.pt', readout={})
+    video = write_video(tmp_path / 'numbers.mp4', 8, rate=20)
+    with pytest.raises(JepaError, match='forecaster.onnx was never run: .* context of 3 slices, found 2 windows of num'):
+        exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', clips=Clips((str(video),)),
+                                    progress=lambda line: None)
+    assert not (tmp_path / 'bundle').exists()
+
+
 def test_weights_too_many_for_one_file_lie_beside_it_and_are_checked(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setattr(precision, 'EXTERNAL_ABOVE', 1_000_000)
     checkpoint(tmp_path / 'best.pt', readout={})
