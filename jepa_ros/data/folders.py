@@ -18,6 +18,7 @@ from jepa_ros.images import ImageError, decode_compressed
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 NOTHING = np.empty(0, np.uint8)  # stands for a file that is gone; it does not decode
 STILL_STEP_NS = 1_000_000_000  # between independent images, which have no time of their own
+IS_SECONDS = re.compile(r'[0-9]+\.[0-9]+')
 DIGITS_TO_NS = {13: 10**6, 16: 10**3, 19: 1}  # of a time since 1970: milli-, micro- and nanoseconds
 
 
@@ -40,9 +41,11 @@ class ImageFolder(Recording):
     def __init__(self, path: Path, rate: float | None = None):
         self.path, self.name, self.warnings, self.locator = path, path.name, [], ('images',)
         self._names = sorted(filter(is_image, os.listdir(path)), key=_natural)
+        if all(map(IS_SECONDS.fullmatch, map(_stem, self._names))):
+            self._names.sort(key=lambda name: Decimal(_stem(name)))
         if not self._names:
             raise RecordingError(f'{path}: expected images, found none')
-        stems = [name.rpartition('.')[0] for name in self._names]
+        stems = [_stem(name) for name in self._names]
         stamps = _times(stems)
         if stamps is None and rate:
             stamps = _counted(stems, rate)
@@ -92,6 +95,10 @@ class ImageFolder(Recording):
             raise RecordingError(f'{self.path / name}: expected an image, found {error.strerror}') from error
 
 
+def _stem(name: str) -> str:
+    return name.rpartition('.')[0]
+
+
 def _natural(name: str) -> list:
     """Return a sort key in which numbers count as numbers."""
     return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.split(r'([0-9]+)', name)]
@@ -99,7 +106,7 @@ def _natural(name: str) -> list:
 
 def _times(stems: list[str]) -> list[int] | None:
     """Return the times (ns) that all names are, or None."""
-    if all(re.fullmatch(r'[0-9]+\.[0-9]+', stem) for stem in stems):
+    if all(map(IS_SECONDS.fullmatch, stems)):
         return [int(Decimal(stem) * 10**9) for stem in stems]
     lengths = {len(stem) if re.fullmatch(r'[0-9]+', stem) else 0 for stem in stems}
     unit = DIGITS_TO_NS.get(lengths.pop()) if len(lengths) == 1 else None

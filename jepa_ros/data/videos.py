@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -49,7 +50,7 @@ class Video:
         if not self.count:  # Matroska does not say
             self.count = round(self.duration * self.rate)
 
-    def _open(self):
+    def _open(self, threads: int = 0):
         av = import_av()
         try:
             container = av.open(
@@ -64,6 +65,7 @@ class Video:
         if container.streams.video[0].codec_context is None:
             container.close()
             raise RecordingError(f'{self.name}: expected a codec that FFmpeg knows, found none')
+        container.streams.video[0].codec_context.thread_count = threads  # 0: as many as there are cores
         return container
 
     def frames(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -147,15 +149,18 @@ class Video:
         :raises RecordingError: when one does not decode.
         """
         keys = np.unique(places[:, 1])
-        with self._open() as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # readers run beside each other
+        with ExitStack() as opened:
+            stream = opened.enter_context(self._open(threads=1)).streams.video[0]  # readers run beside each other
             decoded, frame = None, None
             for stamp, key in places[positions].tolist():
                 if frame is None or frame.pts < key:
-                    # The container's idea of "before" may be off by a group of pictures: then one more back.
-                    for back in range(int(np.searchsorted(keys, key)), -1, -1):
-                        decoded = self._from(container, stream, int(keys[back]))
+                    # A container's idea of "before" may be off by a group of pictures: then one more back, at last all.
+                    before = keys[: np.searchsorted(keys, key) + 1][::-1].tolist()
+                    for start in (*before[:3], None):
+                        if start is None:
+                            opened.close()
+                            stream = opened.enter_context(self._open(threads=1)).streams.video[0]
+                        decoded = _decoded(stream, start)
                         frame = next(decoded, None)
                         if frame is not None and frame.pts <= stamp:
                             break
@@ -166,15 +171,17 @@ class Video:
                     raise RecordingError(f'{self.name}: the frame at {seconds:.3f} s does not decode')
                 yield _rgb(frame)
 
-    def _from(self, container, stream, stamp: int):
-        """Yield the decoded frames from a key frame on, as far as they decode."""
-        av = import_av()
-        try:
-            container.seek(stamp, stream=stream)
-            for packet in container.demux(stream):
-                yield from (frame for frame in packet.decode() if frame.pts is not None)
-        except (av.FFmpegError, ValueError):
-            return
+
+def _decoded(stream, start: int | None):
+    """Yield the decoded frames from a time stamp on (None: from the beginning), as far as they decode."""
+    av = import_av()
+    try:
+        if start is not None:
+            stream.container.seek(start, stream=stream)
+        for packet in stream.container.demux(stream):
+            yield from (frame for frame in packet.decode() if frame.pts is not None)
+    except (av.FFmpegError, ValueError):
+        return
 
 
 class VideoRecording(Recording):
