@@ -60,7 +60,7 @@ test: lint $(VENV)/.test $(JAZZY:%=%/.nodes)
 TENSORRT := $(VENV)-tensorrt
 
 test-tensorrt: $(VENV)/.test $(TENSORRT)/.installed
-	JEPA_TENSORRT_RTX=$(CURDIR)/$(TENSORRT) $(VENV)/bin/python -m pytest test/engine/test_tensorrt*.py
+	JEPA_TENSORRT_RTX=$(abspath $(TENSORRT)) $(VENV)/bin/python -m pytest test/engine/test_tensorrt_build.py
 	@echo 'Not shown without a GPU: that plans run, what they compute, CUDA graphs, the timing cache, any time.'
 
 # tried again next time where it cannot be had
