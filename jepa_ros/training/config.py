@@ -18,6 +18,7 @@ import yaml
 from jepa_ros.errors import JepaError
 from jepa_ros.training.stages import STAGES
 
+DIFFERENCES = ('differences', 'pose_differences')  # what an action is made of where no command was recorded
 PARALLEL = ('auto', 'none', 'ddp', 'fsdp')
 
 
@@ -38,6 +39,7 @@ class Data:
     validation: list[str] = _key([], 'the same for validation; no file may stand in two lists')
     held_out: list[str] = _key([], 'the same for the final figures; never read by the trainer')
     labels: dict[str, str] = _key({}, 'readout name: bag topic with its image point (geometry_msgs/PointStamped)')
+    vectors: dict[str, str] = _key({}, 'name: bag topic with a vector (JointState, Twist, PoseStamped, Float64MultiArray)')
     frame_period: float = _key(0.05, 'seconds between the frames of a clip')
     slices: int = _key(10, 'tubelets in a clip')
     jitter: float = _key(0.3, 'random shift of every asked frame, as a share of frame_period')
@@ -109,6 +111,20 @@ class Forecaster(Transformer):
 
 
 @dataclass
+class ActionForecaster(Transformer):
+    """The action-conditioned forecaster; there is one where `state` is set."""
+
+    width: int = _key(128, 'latent width, a multiple of heads')
+    heads: int = _key(4, 'attention heads')
+    context: int = _key(4, 'slices it reads')
+    state: str = _key('', 'which entry of data.vectors is the state of the robot; empty: no such forecaster')
+    states: int = _key(7, 'elements of the state')
+    action: str = _key('differences', 'what an action is: differences (of the state), pose_differences (V-JEPA 2-AC: x, y, z, '
+                       'roll, pitch, yaw, gripper), or an entry of data.vectors with commands')
+    actions: int = _key(7, 'elements of an action')
+
+
+@dataclass
 class Readout(Transformer):
     """The readout head on the futures; trained where `data.labels` names its topic."""
 
@@ -151,6 +167,17 @@ class Heads(Stage):
     steps: int = _key(5000, 'updates; 0 leaves the stage out')
     warmup: int = _key(100, 'updates of linear warm-up')
     clips: int = _key(4000, 'clips that are encoded once, and that the heads learn from')
+    window: int = _key(0, 'slices that a bidirectional encoder (encoder.window 0) encodes at once, the newest known one last')
+
+
+@dataclass
+class Actions(Stage):
+    """The action-conditioned forecaster on latents of the encoder, which stands still."""
+
+    steps: int = _key(5000, 'updates; 0 leaves the stage out')
+    warmup: int = _key(100, 'updates of linear warm-up')
+    clips: int = _key(4000, 'clips that are encoded once, and that the forecaster learns from')
+    rollout: int = _key(2, 'slices it forecasts from its own answers in the loss')
 
 
 @dataclass
@@ -178,7 +205,9 @@ class Config:
     forecaster: Forecaster = field(default_factory=Forecaster, metadata={'help': 'forecaster'})
     readout: Readout = field(default_factory=Readout, metadata={'help': 'readout'})
     pretraining: Pretraining = field(default_factory=Pretraining, metadata={'help': 'stage pretraining'})
+    action_forecaster: ActionForecaster = field(default_factory=ActionForecaster, metadata={'help': 'action forecaster'})
     heads: Heads = field(default_factory=Heads, metadata={'help': 'stage heads'})
+    actions: Actions = field(default_factory=Actions, metadata={'help': 'stage actions'})
 
     def __post_init__(self):
         """
@@ -202,6 +231,27 @@ class Config:
             raise JepaError(f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
                             f'found {self.readout.name!r}')
 
+        if 'actions' in self.stages and self.actions.steps:
+            self._check_actions()
+
+    def _check_actions(self):
+        of, names = self.action_forecaster, sorted(self.data.vectors)
+        if of.state not in names or of.action not in (*DIFFERENCES, *names):
+            raise JepaError(f'the stage actions needs action_forecaster.state from data.vectors ({names}) and action from there '
+                            f'or {", ".join(DIFFERENCES)}, found state {of.state!r} and action {of.action!r}')
+        if of.action in DIFFERENCES and of.actions != of.states:
+            raise JepaError(f'action_forecaster.actions must be as many as states ({of.states}) where an action is their '
+                            f'change, found {of.actions}')
+        if of.action == 'pose_differences' and of.states != 7:
+            raise JepaError('action_forecaster.action pose_differences takes 7 states (x, y, z, roll, pitch, yaw, gripper), found '
+                            f'{of.states}')
+        if self.data.flip:
+            raise JepaError('the stage actions needs data.flip: false, found true: a mirrored robot moves the other way')
+        if self.encoder.window < 1 or self.data.slices <= of.context:
+            raise JepaError('the stage actions needs encoder.window >= 1 (it would read latents that have seen the future) and more '
+                            f'data.slices than action_forecaster.context, found window {self.encoder.window}, slices '
+                            f'{self.data.slices} and context {of.context}')
+
     def _check_encoder(self):
         window, tubelet = self.encoder.window, self.encoder.tubelet
         if window < 0 or tubelet < 1 or (window == 1) != (tubelet == 1):
@@ -214,14 +264,19 @@ class Config:
             raise JepaError('pretraining.context_loss belongs to vjepa, found it with ijepa')
 
     def _check_forecaster(self):
-        longest = self.data.slices - self.forecaster.context
+        """A bidirectional encoder's latents must not have seen the future: the window ends before what is forecast."""
+        past, key = self.forecaster.context, 'forecaster.context'
+        if not self.encoder.window:
+            past, key = self.heads.window, 'heads.window'
+            if past < self.forecaster.context:
+                raise JepaError('a bidirectional encoder (encoder.window 0) needs heads.window, at least forecaster.context '
+                                f'({self.forecaster.context}), or the forecaster would read latents that have seen the future; '
+                                f'found {past}')
+        longest = self.data.slices - past
         slice_period = self.data.frame_period * self.encoder.tubelet
         if longest < 1 or longest * slice_period < min(self.forecaster.horizons):
-            raise JepaError(f'data.slices ({self.data.slices}) must hold forecaster.context '
-                            f'({self.forecaster.context}) slices and the shortest horizon after them')
-        if self.encoder.window < 1:
-            raise JepaError('the stage heads needs encoder.window >= 1, found 0: the forecaster of a bidirectional encoder '
-                            'would read latents that have seen the future')
+            raise JepaError(f'data.slices ({self.data.slices}) must hold {key} ({past}) slices and the shortest horizon after '
+                            'them')
 
 
 def load(path, overrides=()):

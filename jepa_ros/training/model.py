@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from jepa_ros.errors import JepaError
+from jepa_ros.nets.action_forecaster import ActionForecaster
 from jepa_ros.nets.forecaster import Forecaster
 from jepa_ros.nets.predictor import Predictor
 from jepa_ros.nets.readout import PointReadout
@@ -22,7 +23,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 class Model(nn.Module):
     """
-    Encoder, target encoder, predictor, forecaster and (where the configuration asks for one) readout.
+    Encoder, target encoder, predictor, forecaster and, where the configuration asks for them, readout and action forecaster.
 
     :param config: `config.Config`.
     """
@@ -45,6 +46,9 @@ class Model(nn.Module):
         of = config.readout
         self.readout = PointReadout(self.encoder_config, width, of.width, of.depth, of.heads) if of.name else None
         self.target = copy.deepcopy(self.encoder).requires_grad_(False)
+        of = config.action_forecaster
+        self.action_forecaster = ActionForecaster(self.encoder_config, width, of.actions, of.states, of.context, of.width,
+                                                  of.depth, of.heads) if of.state else None
         # Mean of the training latents, for the shrunk persistence that a forecast has to beat.
         self.register_buffer('latent_mean', torch.zeros(width))
 

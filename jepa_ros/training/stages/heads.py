@@ -5,17 +5,13 @@ The forecaster on latents of an encoder that stands still, and the readout on th
 A bank of clips is encoded once by the target encoder; every step draws from it.
 """
 
-import math
-
 import numpy as np
 import torch
 
-from jepa_ros.data.loader import ClipLoader
 from jepa_ros.skill import SkillTable
-from jepa_ros.training import model as models
 from jepa_ros.training import objectives
 from jepa_ros.training.clips import generator
-from jepa_ros.training.stages import splits
+from jepa_ros.training.stages import bank, splits
 from jepa_ros.training.stages.stage import Stage
 
 UNSEEN_WEIGHT = 0.25  # of a drawn label in the readout's loss: it teaches modesty, and takes few examples
@@ -34,7 +30,7 @@ class Heads(Stage):
 
     def prepare(self, step, progress, stop):
         """Encode the bank; a new forecaster starts from the least-squares forecast."""
-        self.bank = self._encode_bank(progress, stop)
+        self.bank = bank.encode(self, progress, stop)
         if step == 0 and not stop.is_set():
             objectives.start_from_least_squares(self.model.forecaster, *self.bank[:2])
 
@@ -49,8 +45,9 @@ class Heads(Stage):
         """
         latents, times, labels = self.bank
         rng = generator(self.config.seed, self.name, step)
-        slices, context = self.config.data.slices, self.config.forecaster.context
-        newest = int(rng.integers(context - 1, slices - 1))
+        slices, context = latents.shape[1], self.config.forecaster.context
+        # Only the first slices of a bidirectional encoder's bank come from one window, see `bank.latents_of`.
+        newest = int(rng.integers(context - 1, slices - 1)) if self.config.encoder.window else context - 1
         later = newest + 1 + rng.permutation(slices - 1 - newest)[:HORIZONS_PER_STEP]
         rows = torch.from_numpy(self._bank_rows(step)[self.place.rows(self.values.batch)])
         anywhere = np.stack([generator(self.config.seed, self.name, step, index).random((slices, 2), np.float32)
@@ -64,7 +61,7 @@ class Heads(Stage):
         return generator(self.config.seed, 'rows', step).integers(self.values.clips, size=self.values.batch)
 
     def sources(self, step):
-        return self.clips.names('bank', 0, self._bank_rows(step))
+        return self.clips.files('bank', 0, self._bank_rows(step))
 
     def loss(self, latents, times, labels, seen, newest, later):
         """
@@ -90,7 +87,7 @@ class Heads(Stage):
         """Skill of the forecaster per horizon, and the spread of the latents, which stand still with the encoder."""
         context = self.config.forecaster.context
         if self._splits is None:
-            self._splits = {split: splits.encode(self, clips) for split, clips in self.clips.splits().items()}
+            self._splits = {split: splits.encode(self, clips, bank.latents_of) for split, clips in self.clips.splits().items()}
         figures = {}
         for split, encoded in self._splits.items():
             table, losses = SkillTable(self.config.forecaster.horizons, self.model.latent_mean.cpu()), []
@@ -106,44 +103,3 @@ class Heads(Stage):
 
     def score(self, figures):
         return figures['skill_shrunk_mean']
-
-    @torch.no_grad()
-    def _encode_bank(self, progress, stop):
-        """
-        Latents of `heads.clips` clips by the target encoder, and their mean.
-
-        :returns: latents float16 [C, T, N, D], times float32 [C, T], labels float32 [C, T, 2].
-        """
-        config, model, place = self.config, self.model, self.place
-        count, batch, n = self.values.clips, self.values.batch, model.encoder_config.tokens
-        latents = torch.empty(count, config.data.slices, n, model.encoder.width, dtype=torch.float16)
-        times, labels = torch.empty(count, config.data.slices), torch.empty(count, config.data.slices, 2)
-
-        chunks = math.ceil(count / batch)
-        task = progress.add_task('latents for the heads', total=chunks, figures='')
-        make = _BankClips(self.clips, batch, place.rows(batch))
-        with ClipLoader(make, 0, chunks, config.data.workers) as loader:
-            for number, drawn in enumerate(loader):
-                if place.any(stop.is_set()):
-                    break
-                frames, at, points = (torch.from_numpy(array).to(place.device) for array in drawn)
-                with place.autocast(config.bf16):
-                    targets = objectives.encode_targets(model.target, models.normalise(frames), at)
-                rows = slice(number * batch, min((number + 1) * batch, count))
-                keep = rows.stop - rows.start
-                latents[rows] = place.gather(targets).unflatten(1, (at.shape[1], -1))[:keep].cpu()
-                times[rows], labels[rows] = place.gather(at)[:keep].cpu(), place.gather(points)[:keep].cpu()
-                progress.advance(task)
-        model.latent_mean.copy_(latents.flatten(0, 2)[::7].float().mean(0))  # one in seven tells the mean as well
-        return latents, times, labels
-
-
-class _BankClips:
-    """Makes one part of the bank: a callable of its own, so that it travels to the processes that decode."""
-
-    def __init__(self, clips, batch, rows):
-        self.clips, self.batch, self.rows = clips, batch, rows
-
-    def __call__(self, number):
-        start = number * self.batch
-        return self.clips.draw('bank', 0, [start + row for row in self.rows])

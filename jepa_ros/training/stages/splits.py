@@ -18,18 +18,25 @@ def chunks(stage, clips):
         yield torch.from_numpy(np.stack([clip.images for clip in part])), torch.from_numpy(times).float()
 
 
-def encode(stage, clips):
+def encode(stage, clips, latents_of=None):
     """
     Target latents of all clips, each process encoding its share.
 
-    :returns: list of pairs of latents float32 [B, T, N, D] and times float32 [B, T], on the CPU.
+    :param latents_of: as `bank.latents_of`; by default all latents from one pass over the clip.
+    :returns: list of pairs of latents float32 [B, T', N, D] and times float32 [B, T'], on the CPU.
     """
     def latents(frames, times):
         with stage.place.autocast(stage.config.bf16 and stage.place.device.type != 'cpu'):
-            return objectives.encode_targets(stage.model.target, models.normalise(frames), times)
+            if latents_of is not None:
+                return latents_of(stage, frames, times)
+            latents = objectives.encode_targets(stage.model.target, models.normalise(frames), times)
+            return latents.unflatten(1, (times.shape[1], -1))
 
-    return [(stage.place.share(latents, *chunk).cpu().unflatten(1, (chunk[1].shape[1], -1)), chunk[1])
-            for chunk in chunks(stage, clips)]
+    encoded = []
+    for frames, times in chunks(stage, clips):
+        found = stage.place.share(latents, frames, times).cpu()
+        encoded.append((found, times[:, -found.shape[1]:]))
+    return encoded
 
 
 def spread(latents):
