@@ -87,7 +87,7 @@ class Update:
             parameter = self.names[name]
             self.optimiser.state[parameter] = {
                 # The count of updates stays where AdamW made it, on the CPU.
-                key: value.clone() if key == 'step' else parallel.like(value, parameter)
+                key: (value if key == 'step' else parallel.like(value, parameter)).clone()
                 for key, value in values.items()}
 
 

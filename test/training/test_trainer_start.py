@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights to start from: another run's, inflated where an image encoder starts a video encoder."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
+pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
+
+from jepa_ros.errors import JepaError  # noqa: E402
+from jepa_ros.training import config as configuration  # noqa: E402
+from jepa_ros.training import model as models  # noqa: E402
+from jepa_ros.training import start  # noqa: E402
+from jepa_ros.training.trainer import Trainer  # noqa: E402
+
+
+def as_image(values):
+    """The same values with an image encoder."""
+    values = copy.deepcopy(values)
+    values['encoder'] |= {'tubelet': 1, 'window': 1}
+    values['data']['frame_period'] = 0.1
+    values['pretraining']['objective'] = 'ijepa'
+    return values
+
+
+def checkpoint(values, path):
+    """A checkpoint of untrained weights, but not those that this seed begins with."""
+    config = configuration.from_dict({**values, 'seed': 7})
+    models.save(path, {'config': configuration.to_dict(config), 'model': models.Model(config).state_dict(), 'step': 0,
+                       'history': []})
+    return str(path)
+
+
+def test_a_run_starts_from_another_ones_weights_and_resumes_from_its_own(values, videos, tmp_path, cache):
+    values['init_from'] = checkpoint(values, tmp_path / 'other.pt')
+    config = configuration.from_dict(values)
+    run = Trainer(config, tmp_path / 'run', [videos], cache)
+    run.resume()
+    other = models.load(tmp_path / 'other.pt')[1].state_dict()
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, other[name]), name
+    run.step = 1
+    run.model.encoder.norm.weight.data.fill_(3)
+    run.save('last.pt')
+    (tmp_path / 'other.pt').unlink()            # it is needed once only
+    again = Trainer(config, tmp_path / 'run', [videos], cache)
+    again.resume()
+    assert (again.model.encoder.norm.weight == 3).all()
+
+
+def test_image_weights_start_a_video_encoder(values, tmp_path):
+    """A still picture gives the tokens that the image encoder's patch embedding gave."""
+    values['init_from'] = checkpoint(as_image(values), tmp_path / 'image.pt')
+    config = configuration.from_dict(values)
+    model, image = models.Model(config), models.load(tmp_path / 'image.pt')[1]
+    assert start.start_from(model, config)[0] == 'encoder'
+    picture = torch.randn(1, 3, 1, 32, 48)
+    assert torch.allclose(model.encoder.embed(picture.expand(-1, -1, 2, -1, -1)), image.target.embed(picture), atol=1e-5)
+    for name, value in model.target.state_dict().items():
+        assert torch.equal(value, model.encoder.state_dict()[name]), name
+
+
+def test_another_encoder_is_refused_by_the_first_weight_that_differs(values, tmp_path):
+    values['init_from'] = checkpoint(values, tmp_path / 'other.pt')
+    values['encoder']['depth'] = 3
+    config = configuration.from_dict(values)
+    with pytest.raises(JepaError, match=r'expected blocks.2.* \(.*\), found absent; set encoder.size'):
+        start.start_from(models.Model(config), config)
+    values['init_from'] = 'nowhere.pt'
+    config = configuration.from_dict(values)
+    with pytest.raises(JepaError, match='found no file nowhere.pt'):
+        start.start_from(models.Model(config), config)
