@@ -158,7 +158,7 @@ class Cache:
         entry = self.folder / _key(path, wanted.of(path)) if self.folder else None
         if entry is None or not (entry / 'about.json').is_file():
             return None
-        os.utime(entry)
+        _touch(entry)
         return entry
 
     def make(self, path: Path, wanted: Wanted) -> Path | tuple[list[dict], dict[str, np.ndarray]]:
@@ -188,6 +188,7 @@ class Cache:
             except OSError:
                 if not entry.is_dir():  # another process may have finished the same entry meanwhile
                     raise
+        _touch(entry)
         return entry
 
     @contextmanager
@@ -346,6 +347,11 @@ def _size(folder: Path) -> int:
         except OSError:
             continue
     return total
+
+
+def _touch(entry: Path) -> None:
+    now = time.time()  # by this clock: the file system's own may be behind it
+    os.utime(entry, (now, now))
 
 
 def _used(entry: Path) -> float:

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ALIGNMENT = 64  # bytes; of each array in shared memory
 SHARED_FROM = 1 << 16  # bytes; smaller arrays go through the pipe
+METHOD = 'forkserver'
 GRACE = 5.0  # s a worker gets to leave its work tidily before it is killed
 
 
@@ -187,7 +188,7 @@ class _Workers:
 
     def __init__(self, loader, make, first, end, count, ahead, method, lost, queued):
         self._loader, self._make, self._lost = loader, make, lost
-        self._context = multiprocessing.get_context(method or 'forkserver')
+        self._context = multiprocessing.get_context(method or METHOD)
         self._unissued, self._delivered = iter(range(first, end)), 0
         self._ahead, self._queued, self._issued = ahead, queued, 0
         self._ready: dict[int, tuple] = {}

@@ -174,7 +174,8 @@ def load_sequences(
         holds only where they are (with `cache_dir` None not even that). The frames are the same.
     :param workers: processes that read; 0: this one. A recording that ends its process is skipped like any
         other that cannot be read.
-    :param cache_limit: bytes the cache may take; entries that this call does not use give way first.
+    :param cache_limit: bytes the cache may take; entries that this call does not use give way first, those of another run
+        too, which then misses them.
     :raises RecordingError: when nothing is left.
     :raises CacheError: when the cache has no room.
     """

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepa_ros.clip import ClipWindow, Verdict, WindowRequest
-from jepa_ros.data.clips import Augment, ClipError, ClipSampler, choose, view
+from jepa_ros.data.clips import Augment, ClipError, ClipSampler, choose, clip_rng, share, view
 from jepa_ros.data.sequences import HIDDEN, NO_LABEL, VISIBLE, Sequence
 
 MS = 1_000_000
@@ -186,3 +186,89 @@ def test_without_augmentation_the_view_is_the_whole_image():
     )
     np.testing.assert_array_equal(same, image)
     np.testing.assert_allclose(points['p'][0], [[0.2, 0.7]], atol=1e-6)
+
+
+def marked(value, count, name, source=0):
+    """A sequence all of whose frames hold one value."""
+    whole = sequence(range(0, 50 * count, 50), name=name)
+    whole.images[:] = value
+    return Sequence(name, Path(name), whole.stamps_ns, whole.images, source=source)
+
+
+def share_of(sampler, draws=600):
+    """How often each sequence is drawn, by its value."""
+    values = [indices(sampler.draw(0, 0, index))[0] for index in range(draws)]
+    return {value: values.count(value) / draws for value in set(values)}
+
+
+def test_every_frame_is_equally_likely_unless_told_otherwise():
+    sequences = [marked(1, 12, 'short'), marked(2, 102, 'long')]
+    assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD))[1] == pytest.approx(0.09, abs=0.04)
+    assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, balance=0.0))[1] == pytest.approx(0.5, abs=0.07)
+    assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, balance=0.5))[1] == pytest.approx(0.24, abs=0.06)
+
+
+def test_weights_of_sources():
+    sequences = [marked(1, 12, 'a'), marked(2, 102, 'b', 1), marked(3, 52, 'c', 1), marked(4, 22, 'd', 2)]
+    shares = share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, weights=[2, 1, 1], balance=0.0), 900)
+    assert [round(shares[v], 2) for v in (1, 2, 3, 4)] == pytest.approx([0.5, 0.125, 0.125, 0.25], abs=0.05)
+    assert set(share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, weights=[0, 0, 5]))) == {4}
+    for weights, match in (([1.0], 'for each of 3 sources'), ([1, -1, 1], '0 or more'), ([0, 0, 0], 'above 0')):
+        with pytest.raises(ClipError, match=match):
+            ClipSampler(sequences, (12, 16), 3, PERIOD, weights=weights)
+
+
+def test_a_source_without_clips_is_named(caplog):
+    shares = share_of(ClipSampler([marked(1, 20, 'a')], (12, 16), 3, PERIOD, weights=[1, 9]))
+    assert shares == {1: 1.0} and 'no clips come from source [1]' in caplog.text
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(4, 60), st.integers(0, 3)), min_size=1, max_size=8),
+    st.lists(st.floats(0.01, 10), min_size=4, max_size=4),
+    st.floats(0, 1.5),
+)
+def test_chances_add_up_to_the_weights(lengths, weights, balance):
+    sequences = [marked(0, length, str(i), source) for i, (length, source) in enumerate(lengths)]
+    sampler = ClipSampler(sequences, (12, 16), 3, PERIOD, weights=weights, balance=balance)
+    chances = np.diff(sampler._chances, prepend=0.0)
+    present = sorted({source for _, source in lengths})
+    total = sum(weights[source] for source in present)
+    for source in present:
+        of_source = [chance for chance, (_, s) in zip(chances, lengths) if s == source]
+        assert sum(of_source) == pytest.approx(weights[source] / total)
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_shares_are_even_and_complete(batch, world):
+    shares = [share(batch, rank, world) for rank in range(world)]
+    assert [index for part in shares for index in part] == list(range(batch))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 4), min_size=2, max_size=12, unique=True))
+def test_every_sample_has_a_generator_of_its_own(numbers):
+    draws = [clip_rng(*n).integers(2**63) for n in numbers]
+    assert len(set(draws)) == len(numbers)
+    assert draws == [clip_rng(*n).integers(2**63) for n in numbers]
+
+
+def test_any_process_draws_its_share_of_the_same_batch():
+    def sampler():
+        return ClipSampler([sequence(range(0, 9000, 33))], (6, 8), 4, PERIOD, 0.2, 0.2, (0.8, 1.2), Augment())
+
+    whole = [sampler().draw(3, 14, index) for index in range(10)]
+    parts = [sampler().draw(3, 14, index) for rank in range(3) for index in share(10, rank, 3)]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.times, other.times)
+    assert len({indices(clip)[0] for clip in whole}) > 3
+
+
+def test_the_clips_of_a_seed_stay_what_they_were():
+    """Runs under way, and their resumption, depend on it."""
+    sampler = ClipSampler(
+        [sequence(range(0, 9000, 33)), sequence(range(0, 3000, 50))], (6, 8), 4, PERIOD, 0.2, 0.2, (0.8, 1.2), Augment()
+    )
+    assert [indices(sampler.sample(np.random.default_rng([0, step]))) for step in range(4)] == [[8, 9, 10, 11], [169, 172, 173, 174], [50, 51, 52, 53], [163, 165, 167, 169]]
