@@ -54,6 +54,16 @@ class SkillTable:
                 self._cross[h] += np.mean(a * b)
                 self._then[h] += np.mean(b * b)
 
+    def sums(self) -> list[list[float]]:
+        """Everything added so far, to be kept: `add_sums` of a table with the same horizons takes it."""
+        return np.stack([self.count, self.forecast, self.persistence, self._now, self._cross, self._then]).tolist()
+
+    def add_sums(self, sums) -> None:
+        """Add what another table gave as `sums`, as if all of it had been added here."""
+        own = (self.count, self.forecast, self.persistence, self._now, self._cross, self._then)
+        for total, more in zip(own, sums):
+            total += np.asarray(more).astype(total.dtype)
+
     def rows(self):
         """One dict per horizon that was seen: horizon, count, errors and skills."""
         rows = []

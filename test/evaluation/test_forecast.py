@@ -12,8 +12,9 @@ from conftest import shared_data
 from jepa_ros.cli import main
 from jepa_ros.data.recordings import open_recording
 from jepa_ros.engine.session import open_session
-from jepa_ros.evaluation.forecast import _Judge, evaluate
-from jepa_ros.evaluation.offline import Step, run_recording
+from jepa_ros.evaluation.forecast import evaluate
+from jepa_ros.evaluation.judge import Judge, Labels
+from jepa_ros.evaluation.offline import OfflineRun, Step
 from jepa_ros.latents import Futures, Latents
 
 S = 1_000_000_000
@@ -21,7 +22,7 @@ HORIZONS = np.float32([0.1, 0.2])
 CENTRE = np.float32([[0.5, 0.5]])
 
 
-def step(time, value, forecast=None, reset=False):
+def step(time, value, forecast=None, reset=None):
     """One token of width 1: seen `value` at `time` (s), forecasting `forecast` for each horizon."""
     stamp = round(time * S)
     latents = Latents(stamp, np.float32([[value]]), CENTRE, np.zeros(1, np.float32), np.zeros(1, np.float32), 1)
@@ -30,10 +31,8 @@ def step(time, value, forecast=None, reset=False):
 
 
 def judged(steps):
-    judge = _Judge(HORIZONS, np.zeros(1, np.float32), slice_period=0.1)
+    judge = Judge(HORIZONS, np.zeros(1, np.float32), slice_period=0.1)
     for each in steps:
-        if each.reset:
-            judge.forget()
         judge.see(each)
     return {row['horizon']: row for row in judge.report()['skill']}
 
@@ -51,17 +50,17 @@ def test_jitter_within_half_a_slice_counts_and_a_dropped_slice_leaves_a_hole():
 
 
 def test_nothing_is_compared_across_a_break():
-    assert judged([step(1.0, 0, [5, 7]), step(1.1, 5, reset=True)]) == {}
+    assert judged([step(1.0, 0, [5, 7]), step(1.1, 5, reset='a gap')]) == {}
 
 
 def test_labels_are_those_of_the_predicted_moment_and_hidden_ones_are_told_apart():
-    judge = _Judge(HORIZONS, np.zeros(1, np.float32), slice_period=0.1)
+    judge = Judge(HORIZONS, np.zeros(1, np.float32), slice_period=0.1)
     stamps = np.array([1.0, 1.1, 1.2]) * S
     xy = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]])
     visible = np.array([True, True, False])
     futures = step(1.0, 0, [0, 0]).futures
     points = np.float32([[0.2, 0.5], [0.3, 0.54]]), np.tile(np.float32(np.eye(2) * 0.01 ** 2), (2, 1, 1))
-    judge.point(futures, points, (stamps.astype(np.int64), xy, visible))
+    judge.point(futures, points, Labels(stamps.astype(np.int64), xy, visible))
     near, far = judge.report()['points']
     assert near['visible_count'] == 1 and near['visible_error'] == pytest.approx(0, abs=1e-6)
     assert near['visible_inside_90'] == 1.0 and near['hidden_error'] is None
@@ -88,7 +87,7 @@ def video(tmp_path_factory):
 
 def test_a_recording_gives_one_step_per_tubelet_and_futures_once_there_is_context(bundle, video):
     session = open_session(bundle, threads=1)
-    steps = list(run_recording(session, open_recording(video)))
+    steps = list(OfflineRun(session, open_recording(video)))
     context = session.manifest.forecaster.context
     assert len(steps) == 30
     assert [s.futures is not None for s in steps] == [False] * (context - 1) + [True] * (31 - context)
