@@ -6,6 +6,7 @@ Frames enter as uint8 and are normalised inside the graph, so that no backend ca
 host copies a quarter of the bytes. Everything that does not depend on the input is folded to constants.
 """
 
+import logging
 import warnings
 
 import onnxscript.optimizer
@@ -17,6 +18,7 @@ from jepa_ros.nets.vit import normalise_output
 from jepa_ros.training.model import MEAN, STD
 
 OPSET = 20  # LayerNormalization is one operator (since 17); 23 would emit Attention, which ONNX Runtime runs slower
+logging.getLogger('torch.onnx._internal.exporter._registration').setLevel(logging.ERROR)  # it misses torchvision
 FOLDED = 1 << 24  # elements of the largest constant that is computed at export
 
 

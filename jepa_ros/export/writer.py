@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from jepa_ros.data.sequences import find_recordings
 from jepa_ros.engine.bundle import Bundle, file_sha256, write_manifest
 from jepa_ros.engine.manifest import ENCODER, FORECASTER, READOUT
 from jepa_ros.errors import JepaError
@@ -47,6 +48,8 @@ def write_bundle(out, manifest, modules, clips=None, more=None, progress=print):
         raise JepaError(f'{out} is not empty and holds no engine bundle: name another directory with --out')
     if manifest.precision == 'int8' and clips is None:
         raise JepaError('int8 needs recordings to calibrate with: name some with --clips')
+    if clips is not None:
+        find_recordings(clips.patterns)  # before minutes are spent
     with _replacing(out) as work:
         manifest = _write_graphs(work, manifest, modules, clips, progress)
         if more is not None:
