@@ -2,9 +2,9 @@
 """
 A GPU that is none: stands in for ``cuda.bindings.driver`` and ``tensorrt`` where a test needs no card.
 
-The stream is lazy, as a real one is: nothing happens before somebody waits for it, so that a missing wait or a
-buffer that is freed or overwritten too early shows. A plan is the ONNX file itself, and ONNX Runtime computes it
-on the addresses that the backend has set.
+The stream is lazy, as a real one is: nothing happens before somebody waits for it, so that a missing wait or
+a buffer that is freed or overwritten too early shows. A plan is the ONNX file itself, and ONNX Runtime
+computes it on the addresses that the backend has set.
 """
 
 import ctypes

@@ -5,8 +5,8 @@ TensorRT for RTX from PyPI: it parses and builds without a GPU, and so stands in
 
   python test/tensorrt_rtx.py FOLDER     download it into a folder; make test-tensorrt does that
 
-Two packages are needed: one carries the Python API, the other, an ONNX Runtime plugin, the libraries. They are
-NVIDIA's, under NVIDIA's licence: the folder is never committed.
+Two packages are needed: one carries the Python API, the other, an ONNX Runtime plugin, the libraries. They
+are NVIDIA's, under NVIDIA's licence: the folder is never committed.
 """
 
 import ctypes
@@ -31,10 +31,10 @@ def install(folder: Path) -> str | None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / REFUSAL).unlink(missing_ok=True)
     if platform.machine() != 'x86_64' or sys.platform != 'linux':
-        refusal = f'its libraries are on PyPI for x86-64 Linux only, found {platform.machine()} {sys.platform}'
+        refusal = f'its libraries exist for x86-64 Linux only, found {platform.machine()} {sys.platform}'
     else:
-        command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps',
-                   '--only-binary', ':all:', '--upgrade', '--target', folder, *PACKAGES]
+        command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check',
+                   '--no-deps', '--only-binary', ':all:', '--upgrade', '--target', folder, *PACKAGES]
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if result.returncode == 0:
             return None

@@ -6,7 +6,8 @@ Measure what the nodes and the transport cost on this machine.
   jepa bench transport   share of a raw camera's frames that arrive whole, with and without the profile
   jepa bench engine      encoders of the published sizes on every backend, side by side
 
-The first two are real processes over real DDS. Leave the machine alone meanwhile; trust the ratios more than the times.
+The first two are real processes over real DDS. Leave the machine alone meanwhile; trust the ratios more than
+the times.
 """
 
 import argparse

@@ -2,10 +2,11 @@
 """
 Encoders of the published sizes on every backend, side by side.
 
-One window of a V-JEPA 2 encoder (Assran et al. 2025: patch 16, tubelet 2, bidirectional) with random weights: speed does
-not depend on what they are. All subjects take turns, round after round, so that a machine that slows down slows all of
-them. On a GPU the network alone is timed, between CUDA events, with its input there already; on the CPU a run is timed
-from arrays to arrays. Every result is compared with torch in float32 first.
+One window of a V-JEPA 2 encoder (Assran et al. 2025: patch 16, tubelet 2, bidirectional) with random weights:
+speed does not depend on what they are. All subjects take turns, round after round, so that a machine that
+slows down slows all of them. On a GPU the network alone is timed, between CUDA events, with its input there
+already; on the CPU a run is timed from arrays to arrays. Every result is compared with torch in float32
+first.
 """
 
 import contextlib
@@ -64,18 +65,18 @@ class Subject:
     measure: Callable[[], float]
 
 
-def bench(size: str, image_size: int, frames: int, precision: str, names: list[str], rounds: int, threads: int = 0,
-          seed: int = 0) -> dict:
+def bench(size: str, image_size: int, frames: int, precision: str, names: list[str], rounds: int,
+          threads: int = 0, seed: int = 0) -> dict:
     """
     Measure one size.
 
     :param names: of :data:`SUBJECTS`
     :param rounds: turns of every subject
     :param threads: of a run on the CPU; 0: one per core
-    :returns: size, gflop, matrix_gflop_s (the best of products measured in the same rounds), and for every subject
-        a row: name; either milliseconds (median, and the lowest), gflop_s, of_matrix_rate, ratio (how many times as
-        fast as the first subject), cosine (lowest of any token) and error (largest absolute) against torch in float32,
-        or ``not_measured``, why
+    :returns: size, gflop, matrix_gflop_s (the best of products measured in the same rounds), and for every
+        subject a row: name; either milliseconds (median, and the lowest), gflop_s, of_matrix_rate, ratio (how
+        many times as fast as the first subject), cosine (lowest of any token) and error (largest absolute)
+        against torch in float32, or ``not_measured``, why
     :raises JepaError: an unknown subject or size
     """
     for name in names:
@@ -89,7 +90,8 @@ def bench(size: str, image_size: int, frames: int, precision: str, names: list[s
     pixels = torch.randint(0, 256, (frames, image_size, image_size, 3), dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix='jepa_bench_') as folder, torch.inference_mode():
         expected = module(pixels).numpy()
-        task = Task(module, _export(module, pixels, precision, Path(folder)), pixels.numpy(), precision, threads)
+        path = _export(module, pixels, precision, Path(folder))
+        task = Task(module, path, pixels.numpy(), precision, threads)
         subjects, rows = {}, []
         for name in names:
             row = {'name': name}
@@ -101,7 +103,8 @@ def bench(size: str, image_size: int, frames: int, precision: str, names: list[s
                 subjects.pop(name, None)
                 row['not_measured'] = str(error)
         product_gflop, product = matrix_product('cuda' if has_gpu() else 'cpu', precision)
-        times = _take_turns({None: product, **{name: subject.measure for name, subject in subjects.items()}}, rounds)
+        measures = {name: subject.measure for name, subject in subjects.items()}
+        times = _take_turns({None: product, **measures}, rounds)
     rate = 1e3 * product_gflop / min(times.pop(None))
     gflop = flops(size, image_size, frames) / 1e9
     first = median(next(iter(times.values()), [0.0]))
@@ -109,8 +112,8 @@ def bench(size: str, image_size: int, frames: int, precision: str, names: list[s
         if row['name'] in times:
             taken = times[row['name']]
             middle = median(taken)
-            row.update(milliseconds=middle, lowest_ms=min(taken), gflop_s=1e3 * gflop / middle, ratio=first / middle,
-                       of_matrix_rate=1e3 * gflop / middle / rate)
+            row.update(milliseconds=middle, lowest_ms=min(taken), gflop_s=1e3 * gflop / middle,
+                       ratio=first / middle, of_matrix_rate=1e3 * gflop / middle / rate)
     return {'size': size, 'image_size': image_size, 'frames': frames, 'precision': precision, 'gflop': gflop,
             'matrix_gflop_s': rate, 'rounds': rounds, 'threads': threads, 'subjects': rows}
 

@@ -18,8 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help='of the graphs (default: fp16 with a GPU, else fp32)')
     parser.add_argument('--subjects', type=_list, metavar='NAME,...',
                         help='what is measured (default: everything on the GPU, or without one on the CPU)')
-    parser.add_argument('--rounds', type=int, default=10, help='turns of every subject (default: %(default)s)')
-    parser.add_argument('--threads', type=int, default=0, help='on the CPU; 0: all cores (default: %(default)s)')
+    parser.add_argument('--rounds', type=int, default=10,
+                        help='turns of every subject (default: %(default)s)')
+    parser.add_argument('--threads', type=int, default=0,
+                        help='on the CPU; 0: all cores (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -36,10 +38,11 @@ def run(args: argparse.Namespace) -> dict:
     gpu = engine.has_gpu()
     precision = args.precision or ('fp16' if gpu else 'fp32')
     subjects = args.subjects or list(engine.ON_GPU if gpu else engine.ON_CPU + engine.ON_GPU)
-    print(f'one window of {args.frames} frames at {args.image_size}x{args.image_size}, {precision}, random weights\n'
-          'ratio: how many times as fast as the first line; least cosine of a token: with torch in float32\n')
-    print(f'{"model":<9}{"GFLOP":>8}  {"subject":<20}{"ms":>9}{"ratio":>8}{"GFLOP/s":>10}{"of matrix rate":>16}'
-          f'{"least cosine":>14}')
+    print(f'one window of {args.frames} frames at {args.image_size}x{args.image_size}, {precision}, random '
+          'weights\nratio: how many times as fast as the first line; least cosine of a token: with torch in '
+          'float32\n')
+    print(f'{"model":<9}{"GFLOP":>8}  {"subject":<20}{"ms":>9}{"ratio":>8}{"GFLOP/s":>10}'
+          f'{"of matrix rate":>16}{"least cosine":>14}')
     figures = []
     for size in args.models or (['small', 'base', 'large'] if gpu else ['tiny']):
         figures.append(engine.bench(size, args.image_size, args.frames, precision, subjects, args.rounds,

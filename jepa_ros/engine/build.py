@@ -32,7 +32,8 @@ def graphs_of(bundle: Bundle) -> list[Path]:
     return [bundle.path / name for name in bundle.manifest.files if name.endswith('.onnx')]
 
 
-def build_plans(bundle: Bundle, progress: Callable[[Path, int, int], None], done: Callable[[Path, str], None]) -> None:
+def build_plans(bundle: Bundle, progress: Callable[[Path, int, int], None],
+                done: Callable[[Path, str], None]) -> None:
     """
     Build the TensorRT plan of every graph of a bundle that has none that fits, and see that it loads.
 
@@ -77,8 +78,8 @@ def backends_here(bundle: Bundle) -> list[tuple[str, str]]:
         rows.append(('tensorrt', f'{trt.__version__} on {gpu.name} ({gpu.compute_capability}); {ready}'))
         taken = AUTO[0]
     import onnxruntime
-    providers = ', '.join(name.removesuffix('ExecutionProvider') for name in onnxruntime.get_available_providers())
-    rows.append(('onnxruntime', f'{onnxruntime.__version__} with {providers}'))
+    providers = [name.removesuffix('ExecutionProvider') for name in onnxruntime.get_available_providers()]
+    rows.append(('onnxruntime', f"{onnxruntime.__version__} with {', '.join(providers)}"))
     try:
         rows.append(('openvino', f"{metadata.version('openvino')}; taken by name alone"))
     except metadata.PackageNotFoundError:
@@ -86,7 +87,8 @@ def backends_here(bundle: Bundle) -> list[tuple[str, str]]:
     return [*rows, ('auto takes', taken)]
 
 
-def _state(graph: Path, path: Path, key: plans.PlanKey | None, missing: str | None, sha256: str) -> PlanState | None:
+def _state(graph: Path, path: Path, key: plans.PlanKey | None, missing: str | None,
+           sha256: str) -> PlanState | None:
     try:
         found = plans.read_key(path)
     except (plans.PlanError, OSError) as error:

@@ -2,12 +2,12 @@
 """
 Build the TensorRT plans of a bundle for this GPU, ahead of the first start.
 
-A plan belongs to one GPU model, one version of TensorRT and one graph. perception_node builds what is missing when
-it starts, which can take minutes; here it happens when you choose, with progress. Plans lie in plans/ in the
-bundle, or in ~/.cache/jepa_ros/plans where the bundle cannot be written.
+A plan belongs to one GPU model, one version of TensorRT and one graph. perception_node builds what is missing
+when it starts, which can take minutes; here it happens when you choose, with progress. Plans lie in plans/ in
+the bundle, or in ~/.cache/jepa_ros/plans where the bundle cannot be written.
 
   jepa build conveyor_stream          build what is missing
-  jepa build DIR --check              list what is cached and whether it fits; exit code 1 if something is missing
+  jepa build DIR --check              list what is cached and whether it fits; exit code 1 if one is missing
 
 A plan holds code for the GPU: take it from nobody, build it from the bundle.
 """
@@ -71,5 +71,6 @@ def _sentence(state) -> str:
     size = f'{state.path} ({state.path.stat().st_size / 1e6:.1f} MB)'
     if state.key is None:
         return f'{size} cannot be used: {state.problem}'
-    built = f"built for {state.key['gpu']} ({state.key['compute_capability']}), TensorRT {state.key['tensorrt']}"
+    key = state.key
+    built = f"built for {key['gpu']} ({key['compute_capability']}), TensorRT {key['tensorrt']}"
     return f'{size}, {built}: ' + (f'does not fit: {state.problem}' if state.problem else 'fits')

@@ -16,8 +16,8 @@ class Readout:
     The graph knows only the part of the image that the model saw; the tokens' positions tell where it lies.
 
     :param bundle: one that has a readout
-    :param backend: as for :func:`~jepa_ros.engine.backends.open_graph`; by default the CPU, because a readout is
-        small and would only wait for the encoder on the GPU
+    :param backend: as for :func:`~jepa_ros.engine.backends.open_graph`; by default the CPU, because a readout
+        is small and would only wait for the encoder on the GPU
     :param threads: of one run; one is enough for a readout
     :raises EngineError: the bundle has no readout, or its graph is not as it must be
     """

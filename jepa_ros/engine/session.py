@@ -55,7 +55,6 @@ class EncoderSession(ABC):
     :ivar manifest: of the bundle
     :ivar model_id: uint32 that the latents carry
     :ivar request: what the session wants from a :class:`~jepa_ros.clip.ClipWindow`
-    :ivar description: which backend runs the encoder, and why
     """
 
     def __init__(self, bundle: Bundle, backend: str, threads: int, surprise: bool):
@@ -64,7 +63,6 @@ class EncoderSession(ABC):
         self._encoder = open_graph(bundle.encoder, backend, threads)
         self._encoder.check(ENCODER, *self._encoder_signature())
         self._forecaster = self._open_forecaster(bundle, backend, threads)
-        self.description = self._encoder.description
         # Only futures in the space of the latents can be compared with them.
         self._surprise = (surprise and self._forecaster is not None
                           and self.manifest.future_space == 'latents'
@@ -72,6 +70,14 @@ class EncoderSession(ABC):
         self._centres: tuple[Geometry, np.ndarray] | None = None
         self._contexts: deque[_Context] = deque(maxlen=self._contexts_kept())
         self.reset()
+
+    @property
+    def description(self) -> str:
+        """Which backend runs the encoder, and the forecaster where that is another, and why."""
+        found = self._encoder.description
+        if self._forecaster is not None and self._forecaster.description != found:
+            found += f'; forecaster: {self._forecaster.description}'
+        return found
 
     @property
     @abstractmethod

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan cache: what a plan is trusted for, damage, other devices, concurrent builders, places that are read-only."""
+"""The plan cache: what a plan is trusted for, damage, other devices, several builders, read-only places."""
 
 import dataclasses
 import os
@@ -64,7 +64,8 @@ def test_any_damage_is_found(tmp_path_factory, plan, data):
     whole = path.read_bytes()
     at = data.draw(st.integers(0, len(whole) - 1))
     if data.draw(st.booleans()):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[at + 1:])
+        flipped = whole[at] ^ (1 << data.draw(st.integers(0, 7)))
+        path.write_bytes(whole[:at] + bytes([flipped]) + whole[at + 1:])
     else:
         path.write_bytes(whole[:at])
     with pytest.raises(PlanError, match='is damaged|found something else'):
@@ -121,7 +122,7 @@ def test_nowhere_to_write_is_one_sentence(graph, monkeypatch):
     for directory in plans.directories(graph):
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.write_bytes(b'')
-    with pytest.raises(EngineError, match='expected a directory for TensorRT plans that can be written, found'):
+    with pytest.raises(EngineError, match='a directory for TensorRT plans that can be written, found'):
         plans.obtain(graph, KEY, lambda _: b'plan')
 
 

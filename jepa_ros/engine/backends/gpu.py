@@ -2,8 +2,8 @@
 """
 The little that the TensorRT backend asks of CUDA: memory, one stream, graphs and events.
 
-Through NVIDIA's own ``cuda.bindings`` and its driver API: that needs the driver alone (``libcuda.so.1``), on a desktop
-and on a Jetson, and no CUDA toolkit of a fitting version.
+Through NVIDIA's own ``cuda.bindings`` and its driver API: that needs the driver alone (``libcuda.so.1``), on
+a desktop and on a Jetson, and no CUDA toolkit of a fitting version.
 """
 
 import ctypes
@@ -120,7 +120,8 @@ class Gpu:
         """Copy from the GPU to pinned memory."""
         self._call('cuMemcpyDtoHAsync', target.address, source.address, size, self._stream)
 
-    def copy_rows(self, target: Buffer, offset: int, pitch: int, source: Buffer, width: int, rows: int) -> None:
+    def copy_rows(self, target: Buffer, offset: int, pitch: int, source: Buffer, width: int,
+                  rows: int) -> None:
         """
         Copy rows within the GPU.
 
@@ -159,7 +160,7 @@ class Gpu:
 
     @contextmanager
     def timed(self):
-        """Time what is asked for inside: yields a list that afterwards holds the milliseconds between two CUDA events."""
+        """Time what is asked for inside: yields a list that afterwards holds the milliseconds it took."""
         begin, end = (self._call('cuEventCreate', 0) for _ in range(2))
         milliseconds = []
         try:
@@ -180,7 +181,8 @@ class Gpu:
         try:
             status, *values = getattr(self._driver, name)(*arguments)
         except (RuntimeError, OSError) as error:  # the driver's library lacks the function, or does not load
-            raise EngineError(f'expected CUDA to work, found {name}: {" ".join(str(error).split())}') from error
+            found = ' '.join(str(error).split())
+            raise EngineError(f'expected CUDA to work, found {name}: {found}') from error
         if int(status):
             raise EngineError(f'expected CUDA to work, found {name}: {status.name}')
         return values[0] if values else None

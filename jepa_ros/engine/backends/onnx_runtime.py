@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX Runtime: the backend that is always there, on the CPU and, where its build has them, on CUDA and TensorRT."""
+"""ONNX Runtime: always there on the CPU, and where its build has them, on CUDA and TensorRT."""
 
 from pathlib import Path
 
@@ -87,9 +87,10 @@ class OnnxRuntimeGraph(Graph):
         """Run once: a provider that is listed may lack its libraries, or code for this very GPU."""
         taken = self._session.get_providers()[0]
         if taken != provider:  # it falls back by itself, silently
-            raise EngineError(f'expected ONNX Runtime to run on {_PLACES[provider]}, found that it fell back to '
-                              f'{_PLACES.get(taken, taken)}: its libraries or the GPU are missing')
-        self.run({tensor.name: np.zeros([n or 1 for n in tensor.shape], tensor.dtype) for tensor in self.inputs})
+            raise EngineError(f'expected ONNX Runtime to run on {_PLACES[provider]}, found that it fell back '
+                              f'to {_PLACES.get(taken, taken)}: its libraries or the GPU are missing')
+        self.run({tensor.name: np.zeros([n or 1 for n in tensor.shape], tensor.dtype)
+                  for tensor in self.inputs})
 
     def run(self, feeds):
         """Run once. Contiguous arrays are passed without a copy."""
@@ -101,7 +102,7 @@ class OnnxRuntimeGraph(Graph):
 
 
 def _providers(wanted: str, path: Path) -> list:
-    """Return providers with options: float32 stays float32, and TensorRT keeps its engines beside our plans."""
+    """Return providers with options: float32 stays so, and TensorRT keeps its engines beside our plans."""
     if wanted == CPU:
         return [CPU]
     cuda = (CUDA, {'use_tf32': '0'})

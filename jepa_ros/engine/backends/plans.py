@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The cache of TensorRT plans: one file per graph and device, trusted only where everything it depends on is the same.
+The cache of TensorRT plans: one file per graph and device, trusted only where everything it depends on is the
+same.
 
 A plan file is one line ``jepa_ros plan 1 SHA256``, one line of JSON (the key, see :class:`PlanKey`), and
 TensorRT's own bytes; the checksum covers all that follows the first line. Plans lie in ``plans/`` beside the
-graph. Where that cannot be written (a bundle of an installed package, a read-only disk), they lie in the user's
-cache directory. The environment variable JEPA_PLANS names another directory instead of both.
+graph. Where that cannot be written (a bundle of an installed package, a read-only disk), they lie in the
+user's cache directory. The environment variable JEPA_PLANS names another directory instead of both.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from pathlib import Path
 from jepa_ros.engine.backends.graph import EngineError
 
 DIRECTORY = 'plans'
-CHOSEN = 'JEPA_PLANS'  # names another directory for all plans, for example on a disk that survives a container
+CHOSEN = 'JEPA_PLANS'  # names another directory for all plans: a disk that outlives a container
 MAGIC = b'jepa_ros plan 1 '
 
 _log = logging.getLogger(__name__)
@@ -153,8 +154,8 @@ def obtain(graph: Path, key: PlanKey, build: Callable[[Path], bytes],
             return plan, 'cached'
         plan = build(directory)
         if not usable(plan):
-            raise EngineError(f'{graph}: expected TensorRT to accept the plan that it has just built, found it '
-                              'refused')
+            raise EngineError(f'{graph}: expected TensorRT to accept the plan that it has just built, found '
+                              'it refused')
         write(directory / _name(graph, key), key, plan)
         _remove_outdated(graph, key)
     return plan, 'built'
@@ -202,7 +203,7 @@ def writable_directory(graph: Path) -> Path:
 
 
 def cached_plans(graph: Path) -> list[Path]:
-    """Return all plan files of a graph of this name, of any device; in a shared cache also of other bundles."""
+    """Return the plan files of all graphs of this name and of any device; others' too in a shared cache."""
     return [path for directory in directories(graph) if directory.is_dir()
             for path in sorted(directory.glob(f'{graph.stem}-*.plan'))]
 
@@ -236,7 +237,7 @@ def _check(path: Path, content: bytes) -> tuple[dict, int]:
 
 
 def _remove_outdated(graph: Path, key: PlanKey) -> None:
-    """Remove plans beside a graph that were built from another graph of its name: none can ever be used again."""
+    """Remove plans beside a graph that were built from another one of its name: they are of no use."""
     for path in cached_plans(graph):
         with contextlib.suppress(OSError):
             if path.parent == beside(graph) and _sha256_in_header(path) != key.onnx_sha256:

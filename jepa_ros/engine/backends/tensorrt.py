@@ -2,9 +2,9 @@
 """
 TensorRT on an NVIDIA GPU, desktop or Jetson.
 
-The plan of a graph is built at first use and cached (:mod:`~jepa_ros.engine.backends.plans`). Buffers stay on the GPU
-and pinned memory takes what goes in and out. A run is copies, the network and copies; from the second run with the same
-shapes on, all of it is one CUDA graph, started by one call.
+The plan of a graph is built at first use and cached (:mod:`~jepa_ros.engine.backends.plans`). Buffers stay on
+the GPU and pinned memory takes what goes in and out. A run is copies, the network and copies; from the second
+run with the same shapes on, all of it is one CUDA graph, started by one call.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_graph(path: Path, threads: int) -> Graph:
-    """Open an ONNX file; see :func:`jepa_ros.engine.backends.open_graph`. The GPU has no use for ``threads``."""
+    """Open an ONNX file; see :func:`jepa_ros.engine.backends.open_graph`. ``threads`` means nothing here."""
     return prepare(Path(path))
 
 
@@ -47,8 +47,8 @@ def prepare(path: Path, progress: tensorrt_build.Progress | None = None) -> 'Ten
         return engine is not None
 
     def build(directory: Path) -> bytes:
-        timing_cache = directory / tensorrt_build.timing_cache_name(key.tensorrt, gpu.name, gpu.compute_capability)
-        return tensorrt_build.build(trt, path, timing_cache, progress)
+        timing_cache = tensorrt_build.timing_cache_name(key.tensorrt, gpu.name, gpu.compute_capability)
+        return tensorrt_build.build(trt, path, directory / timing_cache, progress)
 
     how = plans.obtain(path, key, build, usable)[1]
     graph = TensorRTGraph(trt, gpu, runtime, engines[-1],
@@ -91,7 +91,7 @@ def plan_key(path: Path, trt, gpu: Gpu) -> plans.PlanKey:
 
 @dataclass
 class _Port:
-    """An input or output: its largest buffer on the GPU, pinned memory once it is needed, and its shape now."""
+    """An input or output: a buffer on the GPU, pinned memory once it is needed, and its shape now."""
 
     tensor: Tensor
     device: Buffer
@@ -114,21 +114,21 @@ class TensorRTGraph(Graph):
 
     def __init__(self, trt, gpu: Gpu, runtime, engine, description: str):
         self._gpu, self._runtime, self._engine = gpu, runtime, engine
+        self._ports: dict[str, _Port] = {}
+        self._work: tuple | None = None  # what the last run was made of; None: another shape came in between
+        self._captured: CapturedGraph | None = None
+        self._capturable = True
         self._context = engine.create_execution_context()
         if self._context is None:
             raise EngineError('expected TensorRT to run the plan, found '
                               f'{tensorrt_build.logger(trt).said()} (is the memory of the GPU used up?)')
         self.description = description
-        self._ports: dict[str, _Port] = {}
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         ingoing = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self.inputs = tuple(self._make_input(trt, name) for name in ingoing)
         self.outputs = tuple(self._make_output(trt, name) for name in names if name not in ingoing)
         for name, port in self._ports.items():
             self._context.set_tensor_address(name, port.device.address)
-        self._work: tuple | None = None  # what the last run was made of; None: another shape came in between
-        self._captured: CapturedGraph | None = None
-        self._capturable = True
 
     def run(self, feeds):
         """Run once; the arrays are copied to pinned memory and back."""
@@ -149,8 +149,8 @@ class TensorRTGraph(Graph):
 
     def timer(self, feeds: dict[str, np.ndarray]) -> Callable[[], float]:
         """
-        Return a function that runs the network once more on these inputs and returns the milliseconds between two
-        CUDA events around it. Copies from and to the host are not in it, a CUDA graph is.
+        Return a function that runs the network once more on these inputs and returns the milliseconds between
+        two CUDA events around it. Copies from and to the host are not in it, a CUDA graph is.
         """
         self.run(feeds)  # what it needs is on the GPU from now on
         launch = partial(self._enqueue, ((), ()))
@@ -221,16 +221,16 @@ class TensorRTGraph(Graph):
 
     def _check(self, feeds: dict[str, np.ndarray], ingoing: list[str]) -> None:
         if sorted(feeds) != sorted(ingoing):
-            raise EngineError(f"expected the graph to run, found inputs {', '.join(sorted(feeds))} instead of "
-                              f"{', '.join(sorted(ingoing))}")
+            raise EngineError(f"expected the graph to run, found inputs {', '.join(sorted(feeds))} instead "
+                              f"of {', '.join(sorted(ingoing))}")
+        most = tensorrt_build.FREE_LENGTHS[-1]
         for name in ingoing:
             tensor, array = self._ports[name].tensor, feeds[name]
             fits = array.dtype == tensor.dtype and len(array.shape) == len(tensor.shape) and all(
-                n is None and 1 <= m <= tensorrt_build.FREE_LENGTHS[-1] or n == m
-                for n, m in zip(tensor.shape, array.shape))
+                1 <= m <= most if n is None else n == m for n, m in zip(tensor.shape, array.shape))
             if not fits:
-                raise EngineError(f'expected the graph to run, found {name} {array.dtype} {list(array.shape)} for '
-                                  f'{tensor}, where ? is at most {tensorrt_build.FREE_LENGTHS[-1]}')
+                raise EngineError(f'expected the graph to run, found {name} {array.dtype} '
+                                  f'{list(array.shape)} for {tensor}, where ? is at most {most}')
 
     def _set_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
         self._forget_recording()
@@ -260,7 +260,7 @@ class TensorRTGraph(Graph):
         return tensor
 
     def _make_output(self, trt, name: str) -> Tensor:
-        """Make an output after all inputs have their largest shape, so that its own is the largest as well."""
+        """Make an output; all inputs have their largest shape by now, so that its own is the largest too."""
         tensor = self._describe(trt, name)
         self._add_port(tensor, tuple(self._context.get_tensor_shape(name)))
         return tensor

@@ -2,10 +2,10 @@
 """
 From an ONNX graph to a TensorRT plan.
 
-Only what TensorRT 10.3 (JetPack 6) to 11 have in common is used. Networks are strongly typed: the precision is the one
-written into the graph, and TensorRT changes none of it; TF32, which would round float32 products to ten bits, is off.
-The module ``tensorrt`` is a parameter of all functions, so that TensorRT for RTX, which builds without a GPU, can stand
-in for it where there is none.
+Only what TensorRT 10.3 (JetPack 6) to 11 have in common is used. Networks are strongly typed: the precision
+is the one written into the graph, and TensorRT changes none of it; TF32, which would round float32 products
+to ten bits, is off. The module ``tensorrt`` is a parameter of all functions, so that TensorRT for RTX, which
+builds without a GPU, can stand in for it where there is none.
 """
 
 import contextlib
@@ -60,7 +60,8 @@ def build(trt, path: Path, timing_cache: Path | None = None, progress: Progress 
         plan = builder.build_serialized_network(network, config)
     monitored.raise_interruption()
     if plan is None:
-        raise EngineError(f'{path}: expected TensorRT {trt.__version__} to build the graph, found {log.said()}')
+        raise EngineError(f'{path}: expected TensorRT {trt.__version__} to build the graph, found '
+                          f'{log.said()}')
     if timing_cache is not None:
         _save_timing_cache(config, timing_cache)
     return bytes(plan)
@@ -137,7 +138,8 @@ class _Monitored:
     """
     Watches a build: tells ``progress``, and writes a heartbeat into the log while nothing else is heard.
 
-    TensorRT swallows what is raised inside of its callbacks, so an interruption is kept and raised after the build.
+    TensorRT swallows what is raised inside of its callbacks, so an interruption is kept and raised after the
+    build.
     """
 
     def __init__(self, trt, config, path: Path, progress: Progress | None):
@@ -152,7 +154,8 @@ class _Monitored:
 
     def __enter__(self):
         self._began = time.monotonic()
-        _log.info('building the TensorRT plan of %s: this is done once and takes up to minutes', self._path.name)
+        _log.info('building the TensorRT plan of %s: this is done once and takes up to minutes',
+                  self._path.name)
         self._heart.start()
         return self
 
