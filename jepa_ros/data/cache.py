@@ -88,7 +88,8 @@ class CachedImages:
         try:
             with open(self.file, 'rb', buffering=0) as file:
                 for image, position in zip(out, positions.reshape(-1).tolist()):
-                    if os.preadv(file.fileno(), [image], (self.first + position) * bytes_each) != bytes_each:
+                    file.seek((self.first + position) * bytes_each)
+                    if file.readinto(image) != bytes_each:
                         raise RecordingError(f'{self.file}: expected {self.shape[0]} frames, found a file cut short')
         except OSError as error:
             raise RecordingError(f'{self.file}: expected cached frames, found {error.strerror}') from error

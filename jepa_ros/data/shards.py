@@ -36,22 +36,41 @@ class Samples(NamedTuple):
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return the names that a pattern like 'train-{000..009}.tar' stands for; others as they are.
+    """Return the names that a pattern like 'train-{000..009}.tar' or '{a,b}.tar' stands for, as a shell does.
 
-    :raises RecordingError: when the package that knows how is not installed.
+    :param pattern: the name of a file that exists stands for itself.
     """
     if '{' not in pattern or Path(pattern).exists():
         return [pattern]
-    try:
-        from braceexpand import braceexpand
-    except ImportError as error:
-        raise RecordingError(
-            f"{pattern}: braces are expanded with WebDataset's package: pip install 'jepa_ros[train]' ({error})"
-        ) from error
-    try:
-        return list(braceexpand(pattern))
-    except ValueError as error:
-        raise RecordingError(f'{pattern}: expected braces in pairs, found {error}') from error
+    return _expanded(pattern)
+
+
+def _expanded(text: str) -> list[str]:
+    """Expand the first braces that mean something, then what follows."""
+    for start in (match.start() for match in re.finditer(r'\{', text)):
+        depth, cuts = 0, [start]
+        for at in range(start, len(text)):
+            depth += {'{': 1, '}': -1}.get(text[at], 0)
+            if text[at] == ',' and depth == 1:
+                cuts.append(at)
+            if depth == 0:
+                break
+        else:
+            continue  # never closed: an ordinary character
+        parts = [text[a + 1 : b] for a, b in zip(cuts, [*cuts[1:], at])]
+        span = re.fullmatch(r'([0-9]+)\.\.([0-9]+)', parts[0])
+        if len(parts) == 1 and not span:
+            continue  # '{name}' stands for itself
+        if len(parts) == 1:
+            first, last = map(int, span.groups())
+            padded = any(len(number) > 1 and number[0] == '0' for number in span.groups())
+            width = max(map(len, span.groups())) if padded else 0
+            way = 1 if last >= first else -1
+            parts = [f'{number:0{width}}' for number in range(first, last + way, way)]
+        else:
+            parts = [name for part in parts for name in _expanded(part)]
+        return [text[:start] + part + rest for part in parts for rest in _expanded(text[at + 1 :])]
+    return [text]
 
 
 def read_samples(path: Path) -> Samples:

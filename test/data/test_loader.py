@@ -17,12 +17,15 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from batches import small_picture
+from batches import batch_of_clips, small_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import write_video
 
 from jepa_ros.data import faults
+from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.loader import ClipLoader, LoaderError
+from jepa_ros.data.sequences import load_sequences
 from jepa_ros.errors import JepaError
 
 
@@ -64,6 +67,27 @@ def test_every_start_method_with_torch_and_a_busy_opencv_in_the_parent(method):
     assert [int(picture[0, 0, 0]) for picture in pictures] == [0, 1, 2, 3]
     torch.from_numpy(pictures[0]).add_(1)  # arrays can be written: torch takes them without a warning
     assert pictures[0].max() == 1
+
+
+@pytest.mark.parametrize('stream', [False, True])
+def test_clips_are_the_same_whoever_draws_them(tmp_path, stream):
+    paths = [write_video(tmp_path / f'{name}.mp4', 40) for name in 'ab']
+    sequences = load_sequences(paths, (24, 32), tmp_path / 'cache', progress=False, stream=stream)
+    sampler = ClipSampler(sequences, (16, 16), 4, 1 / 30, 0.3, 0.1, augment=Augment(aspect=(0.75, 1.35)), balance=0.0)
+    make = functools.partial(batch_of_clips, sampler, 7, 3)
+    with ClipLoader(make, 0, 6) as here, ClipLoader(make, 0, 6, 2) as elsewhere:
+        for one, other in zip(here, elsewhere, strict=True):
+            np.testing.assert_array_equal(one['images'], other['images'])
+            np.testing.assert_array_equal(one['times'], other['times'])
+            assert one['images'].shape == (3, 4, 16, 16, 3)
+
+
+def test_the_data_room_imports_no_torch():
+    rooms = 'sequences', 'clips', 'loader', 'shards', 'signals', 'actions'
+    code = '; '.join(f'import jepa_ros.data.{room}' for room in rooms) + '; import sys; print("torch" in sys.modules)'
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == 'False'
 
 
 def test_arrays_of_every_kind():
@@ -232,7 +256,7 @@ def make(step):
 if __name__ == '__main__':
     with ClipLoader(make, 0, 100, 2, method=sys.argv[1]) as loader:
         for batch in loader:
-            print('got', batch, flush=True)
+            pass
 """
 
 
@@ -252,10 +276,9 @@ def test_ctrl_c_and_kill_leave_no_process(tmp_path, method, end):
     )
     pids = set()
     while len(pids) < 2:
-        line = consumer.stdout.readline().split()
+        line = consumer.stdout.readline()
         assert line, consumer.stderr.read()
-        if line[0] != 'got':
-            pids.add(int(line[0]))
+        pids.add(int(line))
     workers = [psutil.Process(pid) for pid in pids]
     if end == signal.SIGINT:
         os.killpg(consumer.pid, end)  # as a terminal does

@@ -3,6 +3,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recorded import number_of, picture, write_video
 
 from jepa_ros.data import faults
@@ -85,8 +87,16 @@ def test_braces(tmp_path):
     assert find_recordings([f'{tmp_path}/{{train-009,train-011}}.tar']) == [found[0], found[2]]
     literal = write_shard(tmp_path / 'odd{name}.tar', images(1))
     assert expand_braces(str(literal)) == [str(literal)]
-    with pytest.raises(RecordingError, match='expected braces in pairs'):
+    with pytest.raises(RecordingError, match='found nothing'):
         find_recordings([f'{tmp_path}/train-{{009..011.tar'])
+
+
+pieces = st.sampled_from(['a', '.tar', '-', '{0..3}', '{08..11}', '{3..1}', '{x,y}', '{,z}', '{a,{b,c}d}', '{p{1,2},q}'])
+
+
+@given(st.lists(pieces, max_size=4).map(''.join))
+def test_braces_are_those_of_the_library(pattern):
+    assert expand_braces(pattern) == list(pytest.importorskip('braceexpand').braceexpand(pattern))
 
 
 @pytest.mark.parametrize('stream', [False, True])
