@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The clips of a run: its recordings, opened, and random clips that follow from (seed, stage, step, index) alone."""
 
-import logging
 import zlib
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import numpy as np
 from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.sequences import assert_disjoint, load_sequences
 from jepa_ros.errors import JepaError
-
-logger = logging.getLogger(__name__)
 
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
 WATCHED = 64  # training clips, without augmentation, that are looked at beside the validation clips
@@ -32,43 +29,41 @@ class Clips:
     :param config: `config.Config`.
     :param roots: folders in which relative patterns of `data` are looked up.
     :param cache: folder for decoded frames.
+    :param size: height and width of the frames; the encoder's by default.
     :raises JepaError: for a pattern that finds nothing, a file in two splits, or recordings too short for a clip.
 
-    Attributes: `samplers`, one for each entry of data.train, `weights`, how often each is drawn (sum 1), and `validation`,
-    list of `Clip`.
+    Attributes: `sampler`, of random clips to train on, and `validation`, list of `Clip`.
     """
 
-    def __init__(self, config, roots=('.',), cache='.cache'):
-        self.config, data = config, config.data
+    def __init__(self, config, roots=('.',), cache='.cache', size=None):
+        self.config, data, self._opened = config, config.data, (roots, cache)
         train, validation = expand(data.train, roots), expand(data.validation, roots)
+        if not train or not validation:
+            raise JepaError('data.train and data.validation must each name recordings, found an empty list')
         assert_disjoint(train=train, validation=validation, held_out=expand(data.held_out, roots))
-        size = tuple(config.encoder.image_size)
-        margin = tuple(round(side * CACHE_MARGIN) for side in size)
-        common = {'size': size, 'frames': data.slices * config.encoder.tubelet, 'frame_period': data.frame_period}
-        length = f'{common["frames"] * data.frame_period:.2f} s'
+        self.size = size = tuple(size or config.encoder.image_size)
+        reading = {'labels': data.labels, 'vectors': data.vectors, 'rate': data.image_rate, 'stream': data.stream,
+                   'workers': data.workers}
+        cutting = {'size': size, 'frames': data.slices * config.encoder.tubelet, 'frame_period': data.frame_period}
 
-        # One sampler for each entry, so that a few minutes of real video are not lost among hours of others.
-        augment = Augment(scale=tuple(data.crop), flip=data.flip)
-        self.samplers, self._plain, self._paths, weights = [], [], [], []
-        for index, pattern in enumerate(train):
-            try:
-                sequences = load_sequences([pattern], margin, cache, labels=data.labels, vectors=data.vectors)
-                self.samplers.append(ClipSampler(sequences, **common, jitter=data.jitter, drop=data.drop,
-                                                 stretch=tuple(data.stretch), augment=augment))
-            except JepaError as error:
-                logger.warning('left out of training: %s', error)
-                continue
-            self._plain.append(ClipSampler(sequences, **common))
-            self._paths.append({sequence.name: str(sequence.path) for sequence in sequences})
-            weights.append(data.weights[index] if data.weights else len(self.samplers[-1]))
-        if not sum(weights):
-            raise JepaError(f'data.train holds no recording that can be read and is long enough for a clip ({length})')
-        self.weights = np.array(weights) / sum(weights)
-        sequences = load_sequences(validation, margin, cache, labels=data.labels, vectors=data.vectors)
-        self.validation = list(ClipSampler(sequences, **common).clips(data.validation_stride))
-        if not self.validation:
-            raise JepaError(f'data.validation holds no clip long enough for data.slices ({length} of frames)')
+        def load(patterns):
+            return load_sequences(patterns, tuple(round(side * CACHE_MARGIN) for side in size), cache, **reading)
+
+        augment = Augment(tuple(data.crop), data.flip, tuple(data.aspect) or None)
+        sequences = load(train)
+        balance = {'weights': data.weights or None, 'balance': data.balance}
+        self.sampler = ClipSampler(sequences, **cutting, **balance, jitter=data.jitter, drop=data.drop,
+                                   stretch=tuple(data.stretch), augment=augment)
+        self._plain = ClipSampler(sequences, **cutting, **balance)
+        self._paths = {}
+        for sequence in sequences:
+            self._paths.setdefault(sequence.name, []).append(str(sequence.path))
+        self.validation = list(ClipSampler(load(validation), **cutting).clips(data.validation_stride))
         self._watched = None
+
+    def resized(self, size):
+        """The same clips in another size, which are decoded again for it. :param size: (height, width)."""
+        return self if tuple(size) == self.size else Clips(self.config, *self._opened, size)
 
     def draw(self, name, step, rows, read=None):
         """
@@ -81,28 +76,27 @@ class Clips:
         """
         tubelet = self.config.encoder.tubelet
         frames, times, found = [], [], []
-        for clip, rng, _ in self._sample(name, step, rows):
+        for clip, rng in self._sample(name, step, rows):
             frames.append(_light(rng, clip.images, self.config.data.light))
             times.append(clip.times[tubelet - 1::tubelet].astype(np.float32))
             found.append((read or self.labels)(clip))
         return np.stack(frames), np.stack(times), np.stack(found)
 
     def files(self, name, step, rows):
-        """Paths of the recordings that `draw` takes the same clips from."""
-        return sorted({self._paths[source][clip.name] for clip, _, source in self._sample(name, step, rows)})
+        """Paths of the recordings that `draw` takes the same clips from; of several with one name, all."""
+        return sorted({path for clip, _ in self._sample(name, step, rows) for path in self._paths[clip.name]})
 
-    def _sample(self, name, step, rows, samplers=None):
-        """Yields for each row a clip, its generator, and the index of the entry of data.train it comes from."""
+    def _sample(self, name, step, rows, sampler=None):
+        """Yields for each row a clip and its generator."""
         for index in rows:
             rng = generator(self.config.seed, name, step, int(index))
-            source = rng.choice(len(self.samplers), p=self.weights)
-            yield (samplers or self.samplers)[source].sample(rng), rng, source
+            yield (sampler or self.sampler).sample(rng), rng
 
     def splits(self):
         """Clips that figures are computed on, by split: some of those trained on, unchanged, and all for validation."""
         if self._watched is None:
             count = min(WATCHED, len(self.validation))
-            self._watched = [clip for clip, *_ in self._sample('watched', 0, range(count), self._plain)]
+            self._watched = [clip for clip, _ in self._sample('watched', 0, range(count), self._plain)]
         return {'train_clips': self._watched, 'validation': self.validation}
 
     def labels(self, clip):

@@ -34,8 +34,9 @@ def _key(default, help_text, machine=False):
 class Data:
     """Where clips come from, and how they are cut and changed."""
 
-    train: list[str] = _key([], 'files, folders or globs to train on (videos, rosbag2, ROS 1 bags)')
+    train: list[str] = _key([], 'files, folders or globs to train on: videos, bags, image folders, WebDataset shards')
     weights: list[float] = _key([], 'how often each entry of train is drawn; empty: by its number of frames')
+    balance: float = _key(1.0, 'recordings of an entry are drawn by their frames to this power; 0: all alike')
     validation: list[str] = _key([], 'the same for validation; no file may stand in two lists')
     held_out: list[str] = _key([], 'the same for the final figures; never read by the trainer')
     labels: dict[str, str] = _key({}, 'readout name: bag topic with its image point (geometry_msgs/PointStamped)')
@@ -46,9 +47,12 @@ class Data:
     drop: float = _key(0.05, 'probability that an asked frame is missing and the next one is taken')
     stretch: list[float] = _key([0.8, 1.5], 'range of the random factor on frame_period')
     crop: list[float] = _key([0.6, 1.0], 'range of the area of the random crop, one crop for a whole clip')
+    aspect: list[float] = _key([], 'range of a random factor on the aspect ratio of the crop; empty: none')
     flip: bool = _key(True, 'mirror half of the clips')
     light: float = _key(0.25, 'range of random brightness, contrast and colour gain, one draw for a whole clip')
     validation_stride: float = _key(1.0, 'seconds between the starts of validation clips')
+    image_rate: float | None = _key(None, 'frames per second of folders of numbered images; null: single images')
+    stream: bool = _key(False, 'decode whenever a clip needs it, for sets that no disk holds decoded', machine=True)
     workers: int = _key(0, 'processes that make batches; 0: one thread of the trainer', machine=True)
 
 
@@ -161,6 +165,16 @@ class Pretraining(Stage):
 
 
 @dataclass
+class Distillation(Stage):
+    """The encoder learns what a larger one sees, often one that looks both ways; instead of pretraining, or after it."""
+
+    teacher: str = _key('', 'file with the weights of the teacher: a checkpoint of jepa train')
+    image_size: list[int] = _key([], 'height and width in which the teacher sees the clips; empty: its own')
+    width: int = _key(1024, 'latent width of the teacher')
+    ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, which is kept, first to last update (linear)')
+
+
+@dataclass
 class Heads(Stage):
     """Forecaster and readout on latents of the encoder, which now stands still."""
 
@@ -189,7 +203,7 @@ class Config:
     licence: str = _key('Apache-2.0', 'licence of the weights that come out')
     init_from: str = _key('', 'start from these weights: a checkpoint of jepa train, or the name of an official one')
     stages: list[str] = _key(['pretraining', 'heads'], 'what is trained, in this order')
-    clip: float = _key(1.0, 'largest norm of the gradient of a module')
+    clip: float = _key(1.0, 'largest norm of the gradient of a module; 0: not clipped')
     bf16: bool = _key(True, 'compute in bfloat16 where autocast allows')
     device: str = _key('auto', 'auto (cuda where there is one), cpu, cuda or cuda:N', machine=True)
     parallel: str = _key('auto', 'none, ddp or fsdp; auto: ddp under torchrun, else none', machine=True)
@@ -206,6 +220,7 @@ class Config:
     readout: Readout = field(default_factory=Readout, metadata={'help': 'readout'})
     pretraining: Pretraining = field(default_factory=Pretraining, metadata={'help': 'stage pretraining'})
     action_forecaster: ActionForecaster = field(default_factory=ActionForecaster, metadata={'help': 'action forecaster'})
+    distillation: Distillation = field(default_factory=Distillation, metadata={'help': 'stage distillation'})
     heads: Heads = field(default_factory=Heads, metadata={'help': 'stage heads'})
     actions: Actions = field(default_factory=Actions, metadata={'help': 'stage actions'})
 

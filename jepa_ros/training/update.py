@@ -48,7 +48,8 @@ class Update:
         self.optimiser.zero_grad(set_to_none=True)
         parts = [self._part(part, last) for part, last in _parts(batch, values.accumulate, self.place.device)]
         loss, figures = self._mean(parts)
-        norms = [nn.utils.clip_grad_norm_(module.parameters(), self.config.clip) for module in self.stage.modules]
+        largest = self.config.clip or math.inf
+        norms = [nn.utils.clip_grad_norm_(module.parameters(), largest) for module in self.stage.modules]
         norm = math.hypot(*(float(parallel.whole(norm)) for norm in norms))
         if math.isfinite(loss) and math.isfinite(norm):
             self.optimiser.step()

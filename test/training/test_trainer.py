@@ -133,7 +133,7 @@ def test_labels_are_the_clips_points_and_drawn_anew_where_there_is_nothing(value
     values['readout'] = {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2}
     values['heads']['clips'] = 1
     run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
-    clip = run.clips.samplers[0].sample(np.random.default_rng(0))
+    clip = run.clips.sampler.sample(np.random.default_rng(0))
     xy = np.tile(np.float32([[0.25, 0.75]]), (12, 1))
     state = np.array([1] * 6 + [2] * 2 + [0] * 4, np.uint8)
     clip.points['handle'] = (xy, state)
@@ -154,7 +154,8 @@ def test_entries_are_drawn_by_their_weights_and_a_damaged_one_is_left_out(values
     broken.write_bytes(b'no video')
     values['data'] |= {'train': ['train/0.mp4', str(broken), 'train/1.mp4'], 'weights': [1.0, 5.0, 3.0]}
     run = trainer(configuration.from_dict(values), videos, tmp_path / 'run', cache)
-    assert run.clips.weights.tolist() == [0.25, 0.75] and len(run.clips.samplers) == 2
+    drawn = [run.clips.files('pretraining', 0, [index])[0].rsplit('/', 1)[1] for index in range(400)]
+    assert set(drawn) == {'0.mp4', '1.mp4'} and 0.68 < drawn.count('1.mp4') / len(drawn) < 0.82
     assert any('broken.mp4' in record.message for record in caplog.records)
 
 
