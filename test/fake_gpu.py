@@ -26,6 +26,7 @@ class Machine:
     """
 
     def __init__(self, monkeypatch):
+        monkeypatch.delenv('JEPA_PLANS', raising=False)
         self.driver = FakeDriver()
         self.trt = FakeTensorRT(self.driver)
         monkeypatch.setattr(tensorrt, 'library', lambda: self.trt)

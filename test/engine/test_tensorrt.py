@@ -13,7 +13,7 @@ from fake_gpu import FakeDriver, Machine, Result
 
 import jepa_ros.engine.backends.tensorrt as backend
 from jepa_ros.clip import Frames
-from jepa_ros.engine.backends import EngineError, gpu, open_graph, tensorrt_build
+from jepa_ros.engine.backends import EngineError, gpu, open_graph, plans
 from jepa_ros.engine.session import open_session
 from jepa_ros.images import centre_crop
 
@@ -295,7 +295,7 @@ def test_time_is_taken_between_events_and_without_copies(machine, path, capture,
 
 def test_progress_is_told_and_the_log_has_a_heartbeat(machine, path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(tensorrt_build, 'HEARTBEAT', 0.001)
+    monkeypatch.setattr(plans, 'HEARTBEAT', 0.001)
     beaten, heard = [], threading.Event()
 
     class Beat(logging.Handler):

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from jepa_ros.engine.backends.graph import EngineError
 DIRECTORY = 'plans'
 CHOSEN = 'JEPA_PLANS'  # names another directory for all plans: a disk that outlives a container
 MAGIC = b'jepa_ros plan 1 '
+
+HEARTBEAT = 10.0  # s between two lines in the log while nothing else is heard
+POLL = 0.1  # s between two looks at a lock, which can also be interrupted
 
 _log = logging.getLogger(__name__)
 
@@ -256,9 +260,14 @@ def _sha256_in_header(path: Path) -> str | None:
 def _locked(path: Path, graph: Path) -> Iterator[None]:
     """Hold a lock between processes; the kernel releases it when its holder ends, however that happens."""
     with open(path, 'ab') as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.warning('another process builds the TensorRT plan of %s: waiting for it', graph.name)
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        due = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= due:
+                    due += HEARTBEAT
+                    _log.warning('another process builds the TensorRT plan of %s: waiting for it', graph.name)
+                time.sleep(POLL)
         yield

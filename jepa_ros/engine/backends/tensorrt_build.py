@@ -23,8 +23,6 @@ PRECISION = 'strongly typed, no TF32'
 #: Fewest, usual and most entries of a free length: the horizons that one run predicts or reads out.
 FREE_LENGTHS = (1, 8, 64)
 
-HEARTBEAT = 10.0  # s between two lines in the log
-
 #: Called with the name of the phase, how many of its steps are done, and how many it has.
 Progress = Callable[[str, int, int], None]
 
@@ -179,7 +177,7 @@ class _Monitored:
         return self._interruption is None
 
     def _beat(self) -> None:
-        while not self._done.wait(HEARTBEAT):
+        while not self._done.wait(plans.HEARTBEAT):
             _log.info('still building the TensorRT plan of %s: %.0f s%s', self._path.name,
                       time.monotonic() - self._began, self._phase)
 
