@@ -240,8 +240,9 @@ def test_wrong_feeds_are_one_sentence(machine, path, wrong, words):
 def test_inputs_that_contradict_each_other(machine, path):
     graph = open_graph(path / 'readout.onnx', 'tensorrt')
     feeds = draw(graph, np.random.default_rng(0))
-    with pytest.raises(EngineError, match=r'that agree with each other, found futures \[3, 48, 16\], dt'):
-        graph.run({**feeds, 'dt': np.ones(4, np.float32)})
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r'that agree with each other, found futures \[3, 48, 16\], dt'):
+            graph.run({**feeds, 'dt': np.ones(4, np.float32)})
     assert graph.run(feeds)['point'].shape == (3, 2)
 
 

@@ -240,6 +240,8 @@ class TensorRTGraph(Graph):
         for tensor in self.outputs:
             shape = tuple(self._context.get_tensor_shape(tensor.name))
             if -1 in shape:
+                for name in shapes:
+                    self._ports[name].shape = ()  # set anew by the next run, whatever it brings
                 raise EngineError(f'expected inputs that agree with each other, found '
                                   f"{', '.join(f'{name} {list(shape)}' for name, shape in shapes.items())}")
             self._ports[tensor.name].shape = shape
