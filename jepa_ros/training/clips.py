@@ -58,7 +58,9 @@ class Clips:
         self._paths = {}
         for sequence in sequences:
             self._paths.setdefault(sequence.name, []).append(str(sequence.path))
-        self.validation = list(ClipSampler(load(validation), **cutting).clips(data.validation_stride))
+        of_validation = ClipSampler(load(validation), **cutting)
+        self.validation = [clip for clip, _ in self._sample('validation', 0, range(data.validation_clips), of_validation)] \
+            or list(of_validation.clips(data.validation_stride))
         self._watched = None
 
     def resized(self, size):

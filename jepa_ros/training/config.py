@@ -51,6 +51,7 @@ class Data:
     flip: bool = _key(True, 'mirror half of the clips')
     light: float = _key(0.25, 'range of random brightness, contrast and colour gain, one draw for a whole clip')
     validation_stride: float = _key(1.0, 'seconds between the starts of validation clips')
+    validation_clips: int = _key(0, 'that many random ones instead, the same in every run; 0: all, validation_stride apart')
     image_rate: float | None = _key(None, 'frames per second of folders of numbered images; null: single images')
     stream: bool = _key(False, 'decode whenever a clip needs it, for sets that no disk holds decoded', machine=True)
     workers: int = _key(0, 'processes that make batches; 0: one thread of the trainer', machine=True)

@@ -23,7 +23,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 class Model(nn.Module):
     """
-    Encoder, target encoder, predictor, forecaster and, where the configuration asks for them, readout and action forecaster.
+    Encoder, target encoder, predictor and forecaster; where the configuration asks for them, readout, action forecaster and the
+    projection to a teacher's latents.
 
     :param config: `config.Config`.
     """
@@ -49,6 +50,7 @@ class Model(nn.Module):
         of = config.action_forecaster
         self.action_forecaster = ActionForecaster(self.encoder_config, width, of.actions, of.states, of.context, of.width,
                                                   of.depth, of.heads) if of.state else None
+        self.projection = nn.Linear(width, config.distillation.width) if 'distillation' in config.stages else None
         # Mean of the training latents, for the shrunk persistence that a forecast has to beat.
         self.register_buffer('latent_mean', torch.zeros(width))
 

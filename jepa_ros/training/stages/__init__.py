@@ -8,7 +8,7 @@ A new stage is a module here with a subclass of `stage.Stage`, a row in `STAGES`
 
 import importlib
 
-STAGES = {'pretraining': 'Pretraining', 'heads': 'Heads', 'actions': 'Actions'}
+STAGES = {'pretraining': 'Pretraining', 'distillation': 'Distillation', 'heads': 'Heads', 'actions': 'Actions'}
 
 
 def build(config, model, clips, place):
