@@ -21,6 +21,7 @@ COMMANDS = {
     'demo': ('jepa_ros.demo.command', 'run camera to controller on a recording: table, bag, picture, JSON'),
     'info': ('jepa_ros.engine.command', 'show what an engine bundle is, needs and was measured to do'),
     'train': ('jepa_ros.training.command', 'train encoder, forecaster and readout from a configuration file'),
+    'curves': ('jepa_ros.training.curves', 'draw loss, effective rank and skill of training runs'),
     'export': ('jepa_ros.export.command', 'turn a training checkpoint into an engine bundle'),
     'build': ('jepa_ros.engine.build_command', 'build the TensorRT plans of a bundle for this GPU'),
     'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on held-out recordings'),
@@ -44,7 +45,7 @@ Every command explains itself: jepa COMMAND --help"""
 ROS = "rclpy and the message packages: source a ROS 2 installation, or pip install 'jepa_ros[ros-kilted]'"
 TRAIN, SIM = "pip install 'jepa_ros[train]'", "pip install 'jepa_ros[sim]'"
 INSTALL = {
-    'torch': TRAIN, 'tensorboard': TRAIN, 'onnx': TRAIN, 'onnxscript': TRAIN, 'safetensors': TRAIN,
+    'torch': TRAIN, 'matplotlib': TRAIN, 'tensorboard': TRAIN, 'onnx': TRAIN, 'onnxscript': TRAIN, 'safetensors': TRAIN,
     'mujoco': SIM,
     'rclpy': ROS, 'sensor_msgs': ROS, 'std_msgs': ROS, 'geometry_msgs': ROS, 'diagnostic_msgs': ROS,
     'lifecycle_msgs': ROS, 'std_srvs': ROS, 'rosgraph_msgs': ROS, 'nav_msgs': ROS,
