@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -150,9 +151,10 @@ class Cache:
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        for workspace in folder.glob(f'{WORKSPACE}{socket.gethostname()}-*'):  # of processes that were killed
-            if not _alive(workspace.name.split('-')[-2]):
-                shutil.rmtree(workspace, ignore_errors=True)
+        ours = re.compile(re.escape(f'{WORKSPACE}{socket.gethostname()}-') + '([0-9]+)-[^-]+')
+        for name in os.listdir(folder):  # what processes that were killed have left
+            if (match := ours.fullmatch(name)) and not _alive(int(match[1])):
+                shutil.rmtree(folder / name, ignore_errors=True)
 
     def entry(self, path: Path, wanted: Wanted) -> Path | None:
         """Return the entry of a recording if there is one, marked as used now."""
@@ -362,12 +364,12 @@ def _used(entry: Path) -> float:
         return 0.0
 
 
-def _alive(pid: str) -> bool:
+def _alive(pid: int) -> bool:
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (ValueError, PermissionError):
+    except PermissionError:
         pass
     return True
 

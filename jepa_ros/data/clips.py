@@ -278,15 +278,15 @@ class ClipSampler:
 
     def _read(self, sequence: Sequence, indices: np.ndarray, rng: np.random.Generator | None) -> Clip | None:
         """Return a clip, or None where it cannot be read."""
-        path = str(sequence.path)
-        if path in faults.quarantined():
-            faults.report(path, f'{path}: a process that read it did not survive it')
+        key = sequence.key(indices[0])
+        if faults.is_quarantined(key):
+            faults.report(key, f'{key}: a process that read it did not survive it')
             return None
         try:
-            with faults.reading(path):
+            with faults.reading(key):
                 images = np.asarray(sequence.images[indices])
         except (JepaError, OSError) as error:
-            faults.report(sequence.key(indices[0]), error)
+            faults.report(key, error)
             return None
         return self._clip(sequence, indices, images, rng)
 

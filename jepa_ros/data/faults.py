@@ -31,7 +31,7 @@ def report(path, error) -> None:
     path = str(path)
     if path not in _named:
         _named.add(path)
-        logger.warning('skipped %s', error)
+        logger.warning('skipped %s', error, extra={'fault': path})
     _counts[path] += 1
     _new[path] += 1
 
@@ -50,6 +50,11 @@ def clear() -> None:
 def quarantine(*paths) -> None:
     """Keep recordings from being read again: reading them ended a process."""
     _quarantine.update(map(str, paths))
+
+
+def is_quarantined(path) -> bool:
+    """Whether a path must not be read."""
+    return str(path) in _quarantine
 
 
 def quarantined() -> tuple[str, ...]:
@@ -92,9 +97,18 @@ def drain() -> dict[str, int]:
 
 
 def merge(counted: Mapping[str, int]) -> None:
-    """Add the counts of a worker, which named what it found in its own log."""
+    """Add the counts of a worker."""
     _counts.update(counted)
-    _named.update(counted)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record of a worker says what no other worker has said."""
+    path = getattr(record, 'fault', None)
+    if path in _named:
+        return False
+    if path is not None:
+        _named.add(path)
+    return True
 
 
 def noted(note) -> str:

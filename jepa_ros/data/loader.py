@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 ALIGNMENT = 64  # bytes; of each array in shared memory
 SHARED_FROM = 1 << 16  # bytes; smaller arrays go through the pipe
 METHOD = 'forkserver'
+CRASHES = [-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL]
 GRACE = 5.0  # s a worker gets to leave its work tidily before it is killed
 
 
@@ -44,8 +45,8 @@ class ClipLoader:
     A batch depends on its step alone, so the number of workers never changes what is trained on. An error in
     `make` is raised here, in its turn, after the batches before it. A worker that dies (a decoder that crashes
     on a corrupt file, the kernel short of memory) is started again and its step is made once more; the
-    file that it was reading, where `faults.reading` knows it, is not read again in this run. A step that
-    kills its worker each time is an error.
+    file that it was reading, where `faults.reading` knows it, is not read again in this run once it has crashed one
+    worker or outlived two. A step that kills its worker each time is an error.
 
     :param make: takes the step; returns anything that pickles, best NumPy arrays. With workers it must itself
         pickle (unless `method` is 'fork'), runs in other processes, and should not use torch there: hand
@@ -193,6 +194,7 @@ class _Workers:
         self._ahead, self._queued, self._issued = ahead, queued, 0
         self._ready: dict[int, tuple] = {}
         self._deaths: dict[int, int] = {}
+        self._suspects: set[str] = set()
         self._workers: list[_Worker] = []
         try:
             for _ in range(min(count, end - first)):
@@ -233,7 +235,7 @@ class _Workers:
         except (EOFError, ConnectionError):
             self._replace(worker)
             return
-        for record in records:
+        for record in filter(faults.is_news, records):
             logging.getLogger(record.name).handle(record)
         faults.merge(counts)
         self._ready[worker.steps.popleft()] = (batch, error)
@@ -245,9 +247,11 @@ class _Workers:
         self._deaths[step] = self._deaths.get(step, 0) + 1
         reason = f'signal {-code}' if code is not None and code < 0 else f'exit code {code}'
         path = faults.noted(worker.note)
-        if path:
+        # A crash is the file's doing; a kill may be the kernel's, short of memory, so the file gets another chance.
+        if path and (code in CRASHES or path in self._suspects):
             faults.report(path, f'{path}: the process that read it ended with {reason}')
             faults.quarantine(path)
+        self._suspects.add(path)
         logger.warning('the data worker that made step %s ended with %s; another one goes on', step, reason)
         steps = list(worker.steps)
         # A file in quarantine is not read again, so such a step deserves as many attempts as it has bad files.
@@ -283,8 +287,8 @@ def _serve(pipe, make, note, quarantined):
     cv2.setNumThreads(0)  # a process per core; 1 would join the parent's threads, which a fork does not have
     faults.begin(note, quarantined)
     records = _Records()
-    logging.getLogger('jepa_ros').addHandler(records)
-    logging.getLogger('jepa_ros').propagate = False
+    ours = logging.getLogger('jepa_ros')
+    ours.handlers, ours.propagate = [records], False  # a fork has inherited the consumer's
 
     def drained():
         return faults.drain(), records.drain()

@@ -233,7 +233,7 @@ def _lost(paths: list[Path], number: int, sentence: str) -> _Skipped:
 
 def _read(cache: Cache, wanted: Wanted, paths: list[Path], number: int):
     path = paths[number]
-    if str(path) in faults.quarantined():
+    if faults.is_quarantined(path):
         return _Skipped(f'{path}: the process that read it did not survive it')
     try:
         with faults.reading(path):

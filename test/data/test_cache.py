@@ -75,7 +75,7 @@ def deadly(name, how):
 def test_a_recording_that_kills_its_reader_is_named_skipped_and_counted(tmp_path, monkeypatch, caplog, forked):
     monkeypatch.setattr(cache, 'open_recordings', deadly('1.mp4', lambda: os.kill(os.getpid(), signal.SIGKILL)))
     paths = videos(tmp_path / 'videos', 4)
-    sequences = load(paths, tmp_path / 'cache', workers=2)
+    sequences = load(paths, tmp_path / 'cache', workers=2)  # a kill is forgiven once
     assert [sequence.name for sequence in sequences] == ['0', '2', '3']
     assert '1.mp4: the process that read it ended with signal 9' in caplog.text
     assert '1 of 4 recordings were skipped' in caplog.text
@@ -120,7 +120,12 @@ def test_what_killed_processes_left_is_swept_and_what_others_write_is_not(tmp_pa
     gone = subprocess.Popen([sys.executable, '-c', ''])
     gone.wait()
     host = socket.gethostname()
-    names = [f'.decoding-{host}-{gone.pid}-a', f'.decoding-{host}-{os.getpid()}-b', '.decoding-elsewhere-1-c']
+    names = [
+        f'.decoding-{host}-{gone.pid}-a',
+        f'.decoding-{host}-{os.getpid()}-b',
+        f'.decoding-{host}-2-{gone.pid}-c',  # of a host with a longer name
+        '.decoding-elsewhere-1-d',
+    ]
     for name in names:
         (tmp_path / name).mkdir()
     Cache(tmp_path)

@@ -194,6 +194,21 @@ def test_a_step_that_always_kills_its_worker_is_an_error_that_names_it():
     assert list(lost) == [0, 1, (2, True), 3, 4]
 
 
+def reads_and_is_killed(marker, step):
+    with faults.reading('good'):
+        if step == 1 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return faults.is_quarantined('good')
+
+
+def test_a_file_whose_reader_was_killed_once_is_read_again(tmp_path):
+    faults.clear()
+    with ClipLoader(functools.partial(reads_and_is_killed, tmp_path / 'killed'), 0, 4, 1, method='fork') as loader:
+        assert list(loader) == [False] * 4 and loader.restarts == 1
+    assert faults.counts() == {}
+
+
 def reads_files(names, step):
     """Reads the first file that is not in quarantine; reading 'deadly' is not survived."""
     for name in names[step % len(names) :] + names:
@@ -220,16 +235,17 @@ def test_a_file_that_kills_its_reader_is_named_and_not_read_again(caplog):
 
 def reports(step):
     logging.getLogger('jepa_ros.data.test').warning('step %d', step)
-    faults.report(f'file {step % 2}', 'is broken')
+    faults.report(f'file {step % 2}', f'file {step % 2} is broken')
     return step
 
 
 def test_what_workers_log_and_count_comes_home(caplog):
     faults.clear()
-    with ClipLoader(reports, 0, 6, 2, method='fork') as loader:
+    with ClipLoader(reports, 0, 10, 3, method='fork') as loader:
         list(loader)
-    assert {f'step {i}' for i in range(6)} <= {record.getMessage() for record in caplog.records}
-    assert faults.counts() == {'file 0': 3, 'file 1': 3}
+    assert {f'step {i}' for i in range(10)} <= {record.getMessage() for record in caplog.records}
+    assert faults.counts() == {'file 0': 5, 'file 1': 5}
+    assert caplog.text.count('is broken') == 2, 'named once, whichever workers met it'
     faults.clear()
 
 
