@@ -5,6 +5,7 @@ Measure what the nodes and the transport cost on this machine.
   jepa bench node        processor time that perception_node adds to a frame, and its start-up
   jepa bench transport   share of a raw camera's frames that arrive whole, with and without the profile
   jepa bench engine      encoders of the published sizes on every backend, side by side
+  jepa bench train       a step of the trainer against a plain loop over transformers' modules
 
 The first two are real processes over real DDS. Leave the machine alone meanwhile; trust the ratios more than
 the times.
@@ -18,14 +19,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jepa_ros.bench import engine_table, host
+from jepa_ros.bench import engine_table, host, train
 
 SIZES = ('640x480', '1280x720')
 
 
 def configure(parser) -> None:
     """Declare the arguments."""
-    benches = parser.add_subparsers(dest='bench', required=True, metavar='node | transport | engine')
+    benches = parser.add_subparsers(dest='bench', required=True, metavar='node | transport | engine | train')
     node = benches.add_parser('node', help='what perception_node adds to a frame')
     node.add_argument('--bundle', default='conveyor_stream', help='engine bundle (default: %(default)s)')
     node.add_argument('--starts', type=int, default=3, help='starts that are timed (default: %(default)s)')
@@ -37,7 +38,9 @@ def configure(parser) -> None:
                            help='of the camera (default: %(default)s)')
     engine = benches.add_parser('engine', help='encoders on every backend')
     engine_table.configure(engine)
-    for bench in (node, transport, engine):
+    training = benches.add_parser('train', help='the trainer against a plain loop')
+    train.configure(training)
+    for bench in (node, transport, engine, training):
         bench.add_argument('--json', type=Path, metavar='FILE', help='write the figures there as well')
 
 
@@ -45,6 +48,8 @@ def run(args) -> int:
     """Measure, print, and write JSON where it was asked for."""
     if args.bench == 'engine':
         figures = engine_table.run(args)
+    elif args.bench == 'train':
+        figures = train.run(args)
     else:
         from jepa_ros.demo.isolation import isolate
         isolate()

@@ -111,7 +111,8 @@ def _panel(axes, title, curves, lines):
         if split == 'train':
             axes.plot(steps, values, '.', markersize=2, color=colour, alpha=0.6, label=label)
         else:
-            axes.plot(steps, values, color=colour, linewidth=2.0 if split == VALIDATION else 0.8, label=label)
+            axes.plot(steps, values, '.-', markersize=3, color=colour, linewidth=2.0 if split == VALIDATION else 0.8,
+                      label=label)
     if title.startswith('skill'):
         axes.axhline(0, color='grey', linewidth=0.8, linestyle=':')
     axes.set_title(title, fontsize=10)
