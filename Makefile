@@ -76,7 +76,7 @@ $(VENV)/.run: $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(SOURCES)
-	$(MAKE_ENVIRONMENT) $(VENV) --extras $(ROS_WHEELS) train sim test
+	$(MAKE_ENVIRONMENT) $(VENV) --extras $(ROS_WHEELS) train sim openvino test
 	@touch $(VENV)/.run $@
 
 .venv-jazzy/.nodes: $(SOURCES)

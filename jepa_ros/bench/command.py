@@ -19,7 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jepa_ros.bench import engine_table, host, train
+from jepa_ros import host
+from jepa_ros.bench import engine_table, train
 
 SIZES = ('640x480', '1280x720')
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jepa_ros.bench import host
+from jepa_ros import host
 from jepa_ros.data.recordings import Recording, open_recording
 from jepa_ros.demo import contact_sheet
 from jepa_ros.demo.display import summary_rows

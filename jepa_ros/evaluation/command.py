@@ -2,11 +2,11 @@
 """`jepa evaluate forecast`."""
 
 import argparse
-import datetime
 import json
-import platform
 import sys
 from pathlib import Path
+
+from jepa_ros import host
 
 
 def configure(parser):
@@ -42,11 +42,10 @@ def run(args):
                        lambda items: track(items, 'recordings', transient=True, console=console))
     for report in reports:
         _print(console, report)
-    host = f'{platform.processor() or platform.machine()}, {platform.system()}, Python {platform.python_version()}'
-    console.print(f'{datetime.date.today()}, {host}', highlight=False)
+    machine = host.describe()
+    console.print(host.sentence(machine), highlight=False)
     if args.json:
-        args.json.write_text(json.dumps({'bundle': str(args.bundle), 'date': str(datetime.date.today()),
-                                         'host': host, 'reports': reports}, indent=1) + '\n')
+        args.json.write_text(json.dumps({'bundle': str(args.bundle), 'host': machine, 'reports': reports}, indent=1) + '\n')
     return 0
 
 
