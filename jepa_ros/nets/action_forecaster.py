@@ -2,11 +2,12 @@
 """
 The action-conditioned forecaster: what the camera will see if the robot does this.
 
-V-JEPA 2-AC (Assran et al. 2025, section 3; facebookresearch/vjepa2 `src/models/ac_predictor.py`): every frame that is acted on
-brings a token of the action and one of the robot's state beside its patch tokens; a token attends to its own frame and to
-earlier ones; the output at a frame's patches is the next frame, LayerNormed, and is fed back for the frame after that.
-What is ours: frames have true times, so the action's token also says how long it lasts; the output begins at the frame
-itself (persistence); and a rollout keeps keys and values, which frame-causal attention allows without changing anything.
+V-JEPA 2-AC (Assran et al. 2025, section 3; facebookresearch/vjepa2 `src/models/ac_predictor.py`): every frame
+that is acted on brings a token of the action and one of the robot's state beside its patch tokens; a token
+attends to its own frame and to earlier ones; the output at a frame's patches is the next frame, LayerNormed,
+and is fed back for the frame after that. What is ours: frames have true times, so the action's token also
+says how long it lasts; the output begins at the frame itself (persistence); and a rollout keeps keys and
+values, which frame-causal attention allows without changing anything.
 """
 
 import torch
@@ -21,7 +22,8 @@ class ActionForecaster(nn.Module):
     """
     :param encoder: the `EncoderConfig` whose latents it reads.
     :param latent_dim: D.
-    :param actions: A, length of an action; `states`: P, length of a state; both in their own units, see `standardise`.
+    :param actions: A, length of an action; `states`: P, length of a state; both in their own units, see
+        `standardise`.
     :param context: S, slices it reads.
     """
 
@@ -59,7 +61,8 @@ class ActionForecaster(nn.Module):
         :param context: float [B, S, N, D], LayerNormed latents of the last S slices, oldest first.
         :param times: float [B, S], their times in seconds relative to the newest (so the last is 0).
         :param actions: float [B, K, A], action k is taken from dt[k - 1] (or 0) to dt[k].
-        :param states: float [B, K, P], state k is that at dt[k - 1] (or 0): known, or what the actions lead to.
+        :param states: float [B, K, P], state k is that at dt[k - 1] (or 0): known, or what the actions lead
+            to.
         :param dt: float [B, K], ascending horizons in seconds.
         :param later: float [B, K - 1, N, D], true latents at dt[:-1]: all steps at once (teacher forcing).
         :returns: float [B, K, N, D], LayerNormed.
@@ -71,7 +74,7 @@ class ActionForecaster(nn.Module):
             return self._frames(older, older_times, torch.cat((newest, later), 1), starts, *given)[0]
         past, futures = None, []
         for k in range(dt.shape[1]):
-            step = (of[:, k:k + 1] for of in (starts, *given))
+            step = (of[:, k : k + 1] for of in (starts, *given))
             newest, past = self._frames(older, older_times, newest, *step, past)
             older, older_times = older[:, :0], older_times[:, :0]  # they are in the past now
             futures.append(newest)
@@ -89,21 +92,26 @@ class ActionForecaster(nn.Module):
         tokens = torch.cat((action[:, :, None], state[:, :, None], self.embed(latents)), 2)
         x = torch.cat((older, tokens.flatten(1, 2)), 1)
         x, present = self._attend(x, torch.cat((older_times, starts), 1), latents.shape[1], past)
-        x = x[:, older.shape[1]:].unflatten(1, tokens.shape[1:3])[:, :, 2:]
+        x = x[:, older.shape[1] :].unflatten(1, tokens.shape[1:3])[:, :, 2:]
         return normalise_output(latents + self.proj(self.norm(x))), present
 
     def _attend(self, x, at, acted_on, past=None):
         """
         Frames through all blocks, frame-causally.
 
-        :param x: float [B, M, width], tokens of F frames, of which the last `acted_on` have the two tokens more.
+        :param x: float [B, M, width], tokens of F frames, of which the last `acted_on` have the two tokens
+            more.
         :param at: float [B, F], their times; `past`: keys and values of earlier frames for every block.
         :returns: float [B, M, width], and the keys and values to keep.
         """
         n, frames = self.encoder.tokens, at.shape[1]
         cells = torch.arange(n, device=x.device)
-        acting = torch.cat((cells.new_zeros(2), cells))  # an action has no place: row 0, column 0, which turns nothing
-        ids = torch.cat([n * frame + (cells if frame < frames - acted_on else acting) for frame in range(frames)])
+        acting = torch.cat(
+            (cells.new_zeros(2), cells)
+        )  # an action has no place: row 0, column 0, which turns nothing
+        ids = torch.cat(
+            [n * frame + (cells if frame < frames - acted_on else acting) for frame in range(frames)]
+        )
         ids = ids.expand(len(x), -1)
         table = rope.token_table(at / self.encoder.slice_period, ids, self.encoder.grid, self.head_dim)
         mask = block_causal_mask(ids, n, frames) if frames > 1 else None

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which tokens the encoder sees, and which the predictor must fill: I-JEPA's multi-block masks and V-JEPA's tubes.
+Which tokens the encoder sees, and which the predictor must fill: I-JEPA's multi-block masks and V-JEPA's
+tubes.
 
-Masks are drawn in cells of one slice's grid and last for the whole clip (V-JEPA's temporal extent is 1.0; an image has
-one slice). The sizes of a step's blocks come from the step's generator, as in both official codes, and everything else
-about clip i from that clip's own generator: a resumed run and a run on more processes see the same masks. Only then is
-the batch cut to equal numbers of tokens (`equalise`).
+Masks are drawn in cells of one slice's grid and last for the whole clip (V-JEPA's temporal extent is 1.0; an
+image has one slice). The sizes of a step's blocks come from the step's generator, as in both official codes,
+and everything else about clip i from that clip's own generator: a resumed run and a run on more processes see
+the same masks. Only then is the batch cut to equal numbers of tokens (`equalise`).
 """
 
 import math
@@ -34,7 +35,8 @@ class ClipMask:
 
 def block_size(area, aspect, grid, largest):
     """
-    Sides of a block, with the rounding of facebookresearch/ijepa `multiblock.py` and facebookresearch/jepa `multiblock3d.py`.
+    Sides of a block, with the rounding of facebookresearch/ijepa `multiblock.py` and facebookresearch/jepa
+    `multiblock3d.py`.
 
     :param area: share of the grid; `aspect`: height over width; `grid`: (rows, columns).
     :param largest: longest sides (rows, columns); longer ones are cut.
@@ -49,7 +51,7 @@ def place(rng, size, grid):
     """A block somewhere in the grid: bool [rows, columns]."""
     top, left = (int(rng.integers(whole - side + 1)) for side, whole in zip(size, grid))
     block = np.zeros(grid, bool)
-    block[top:top + size[0], left:left + size[1]] = True
+    block[top : top + size[0], left : left + size[1]] = True
     return block
 
 
@@ -62,11 +64,12 @@ class Tubes:
     """
     V-JEPA: one target, the union of blocks over the whole clip; all the rest is context.
 
-    Bardes et al. 2024, section 3.2, and the configurations of facebookresearch/jepa and facebookresearch/vjepa2: short-range
-    masks of 8 blocks of 15 % of the image, long-range ones of 2 blocks of 70 %, aspect ratio 0.75 to 1.5. All blocks of a
-    step have one size.
+    Bardes et al. 2024, section 3.2, and the configurations of facebookresearch/jepa and
+    facebookresearch/vjepa2: short-range masks of 8 blocks of 15 % of the image, long-range ones of 2 blocks
+    of 70 %, aspect ratio 0.75 to 1.5. All blocks of a step have one size.
 
-    :param blocks: how many; `scale`: area of each as a share of the image; `aspect`: range of height over width.
+    :param blocks: how many; `scale`: area of each as a share of the image; `aspect`: range of height over
+        width.
     """
 
     blocks: int = 8
@@ -89,8 +92,10 @@ class Tubes:
                 hidden |= place(rng, sizes, grid)
             if not hidden.all():
                 return ClipMask(_cells(rng, ~hidden), (_cells(rng, hidden),))
-        raise JepaError(f'expected a mask that leaves some of the image to see, found {self.blocks} blocks of {sizes[0]}x{sizes[1]} '
-                        f'tokens, which cover the grid of {grid[0]}x{grid[1]}: lower their scale')
+        raise JepaError(
+            f'expected a mask that leaves some of the image to see, found {self.blocks} blocks '
+            f'of {sizes[0]}x{sizes[1]} tokens, which cover the grid of {grid[0]}x{grid[1]}: lower their scale'
+        )
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,13 @@ class MultiBlock:
     """
     I-JEPA: K target blocks, and one large context block without what the targets show.
 
-    Assran et al. 2023, section 3 and appendix A, and facebookresearch/ijepa `multiblock.py`: 4 targets of 15 to 20 % of the image with
-    aspect ratio 0.75 to 1.5 (which may overlap each other), a square context of 85 to 100 %. As there, one number draws area
-    and aspect ratio together, all targets of a step have one size, every side is shorter than the grid's, and more than `min_keep`
-    patches stay in a context. Two things differ. The official code never places a block on the last row and column; we do:
-    small grids have no rows to spare. Where a context finds too little, that code lets it see one target after the other;
-    we draw new targets.
+    Assran et al. 2023, section 3 and appendix A, and facebookresearch/ijepa `multiblock.py`: 4 targets of 15
+    to 20 % of the image with aspect ratio 0.75 to 1.5 (which may overlap each other), a square context of 85
+    to 100 %. As there, one number draws area and aspect ratio together, all targets of a step have one size,
+    every side is shorter than the grid's, and more than `min_keep` patches stay in a context. Two things
+    differ. The official code never places a block on the last row and column; we do: small grids have no rows
+    to spare. Where a context finds too little, that code lets it see one target after the other; we draw new
+    targets.
     """
 
     targets: int = 4
@@ -132,8 +138,10 @@ class MultiBlock:
                 seen = place(rng, sizes[1], grid) & ~hidden
                 if seen.sum() > self.min_keep:
                     return ClipMask(_cells(rng, seen), tuple(_cells(rng, target) for target in targets))
-        raise JepaError(f'expected more than {self.min_keep} patches in the context (masks.min_keep), found no place on the grid of '
-                        f'{grid[0]}x{grid[1]} that leaves so many: lower it or the targets\' scale')
+        raise JepaError(
+            f'expected more than {self.min_keep} patches in the context (masks.min_keep), found no '
+            f"place on the grid of {grid[0]}x{grid[1]} that leaves so many: lower it or the targets' scale"
+        )
 
 
 def _between(bounds, share):
@@ -146,13 +154,15 @@ IMAGE = Tubes(10, 0.15)  # V-JEPA 2.1 on single images (facebookresearch/vjepa2,
 
 def equalise(masks, grid, slices):
     """
-    Cut a batch of masks to equal numbers of tokens, so that they can be stacked, and repeat them over the slices.
+    Cut a batch of masks to equal numbers of tokens, so that they can be stacked, and repeat them over the
+    slices.
 
-    The official codes cut the last tokens, which are always those at the bottom (I-JEPA) or of the last slices (V-JEPA); we cut
-    cells at random and the same ones of every slice, so that tubes stay tubes.
+    The official codes cut the last tokens, which are always those at the bottom (I-JEPA) or of the last
+    slices (V-JEPA); we cut cells at random and the same ones of every slice, so that tubes stay tubes.
 
     :param masks: B `ClipMask` of one recipe.
-    :returns: context ids int64 [B, M], target ids int64 [B, K, Q], ascending, indices as in `rotary.token_table`.
+    :returns: context ids int64 [B, M], target ids int64 [B, K, Q], ascending, indices as in
+        `rotary.token_table`.
     """
     kept = min(len(mask.context) for mask in masks)
     asked = min(len(target) for mask in masks for target in mask.targets)
@@ -171,7 +181,8 @@ def draw_masks(recipe, step_rng, clip_rngs, grid, slices):
     The masks of a step.
 
     :param recipe: `Tubes` or `MultiBlock`.
-    :param step_rng: numpy Generator of the step, for the blocks' sizes; `clip_rngs`: one for each clip of the global batch.
+    :param step_rng: numpy Generator of the step, for the blocks' sizes; `clip_rngs`: one for each clip of the
+        global batch.
     :param grid: (rows, columns) of a slice; `slices`: T.
     :returns: as `equalise`.
     """

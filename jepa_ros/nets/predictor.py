@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mask-token predictor: from the context's latents to the latents of hidden tokens. Used in pretraining."""
+"""
+The mask-token predictor: from the context's latents to the latents of hidden tokens. Used in pretraining.
+"""
 
 import torch
 from torch import nn

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Heads that read a vector or a class from frozen latents: what training fits and the audit compares encoders with.
+Heads that read a vector or a class from frozen latents: what training fits and the audit compares encoders
+with.
 
-A pooler makes one vector of a clip's tokens, a head makes the answer of it. The same probe is fitted on every encoder
-that is compared, so that what differs is the latents.
+A pooler makes one vector of a clip's tokens, a head makes the answer of it. The same probe is fitted on every
+encoder that is compared, so that what differs is the latents.
 """
 
 import torch
@@ -22,7 +23,8 @@ class LinearPooler(nn.Module):
     """
     The mean over the tokens of each slice, slices side by side: nothing is learned, and their order counts.
 
-    With one slice this is the average pooling of I-JEPA's linear evaluation (Assran et al. 2023, appendix A.2).
+    With one slice this is the average pooling of I-JEPA's linear evaluation (Assran et al. 2023, appendix
+    A.2).
     """
 
     def __init__(self, dim, slices):
@@ -38,10 +40,11 @@ class AttentivePooler(nn.Module):
     """
     One learned query attends to all tokens.
 
-    V-JEPA 2's probe (Assran et al. 2025, section 5; facebookresearch/vjepa2 `src/models/attentive_pooler.py`): `depth - 1`
-    self-attention blocks, then a cross-attention block whose attention has no output layer. V-JEPA's (Bardes et al. 2024,
-    section 4) has depth 1. What is ours: a token's time is added to it where `timed`, since an image encoder's tokens do not say
-    when they were seen, and a probe that cannot tell order cannot tell motion.
+    V-JEPA 2's probe (Assran et al. 2025, section 5; facebookresearch/vjepa2
+    `src/models/attentive_pooler.py`): `depth - 1` self-attention blocks, then a cross-attention block whose
+    attention has no output layer. V-JEPA's (Bardes et al. 2024, section 4) has depth 1. What is ours: a
+    token's time is added to it where `timed`, since an image encoder's tokens do not say when they were seen,
+    and a probe that cannot tell order cannot tell motion.
     """
 
     def __init__(self, dim, heads, depth=4, timed=True):
@@ -78,7 +81,10 @@ class ClassHead(nn.Linear):
 
 
 class GaussianHead(nn.Module):
-    """A vector and its covariance: the network gives the mean and a lower triangle L, the covariance is L Lᵀ + MIN_STD²."""
+    """
+    A vector and its covariance: the network gives the mean and a lower triangle L, the covariance is L Lᵀ +
+    MIN_STD².
+    """
 
     def __init__(self, width, outputs):
         super().__init__()
@@ -94,7 +100,7 @@ class GaussianHead(nn.Module):
         triangle[..., rows, columns] = entries
         # The diagonal starts near 1, the spread of a standardised label.
         root = triangle + torch.eye(p, device=entries.device, dtype=entries.dtype)
-        return mean, root @ root.mT + MIN_STD ** 2 * torch.eye(p, device=entries.device, dtype=entries.dtype)
+        return mean, root @ root.mT + MIN_STD**2 * torch.eye(p, device=entries.device, dtype=entries.dtype)
 
 
 class Probe(nn.Module):
@@ -112,7 +118,9 @@ class Probe(nn.Module):
         super().__init__()
         if pooling not in POOLINGS:
             raise JepaError(f'the pooling of a probe must be one of {", ".join(POOLINGS)}, found {pooling!r}')
-        self.pooler = LinearPooler(dim, slices) if pooling == 'linear' else AttentivePooler(dim, heads, depth, timed)
+        self.pooler = (
+            LinearPooler(dim, slices) if pooling == 'linear' else AttentivePooler(dim, heads, depth, timed)
+        )
         self.head = (ClassHead if classes else GaussianHead)(self.pooler.width, outputs)
         initialise(self.head)
 

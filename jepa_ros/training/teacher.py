@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher of a distillation: a frozen encoder that looks at a clip in its own resolution, and both ways if it can."""
+"""
+The teacher of a distillation: a frozen encoder that looks at a clip in its own resolution, and both ways if
+it can.
+"""
 
 from pathlib import Path
 
@@ -14,8 +17,10 @@ from jepa_ros.training import objectives
 class Teacher(nn.Module):
     """
     :param encoder: any encoder; `width`: D of its latents.
-    :param image_size: (height, width) in pixels in which it sees the clips; `grid`: its (rows, columns) of tokens then.
-    :param tubelet: frames of one of its slices; 1 for an image encoder, which sees the newest frame of each slice.
+    :param image_size: (height, width) in pixels in which it sees the clips; `grid`: its (rows, columns) of
+        tokens then.
+    :param tubelet: frames of one of its slices; 1 for an image encoder, which sees the newest frame of each
+        slice.
     """
 
     def __init__(self, encoder, width, image_size, grid, tubelet):
@@ -30,7 +35,7 @@ class Teacher(nn.Module):
         :returns: float [B, T, N, D], LayerNormed.
         """
         if self.tubelet == 1:
-            v = v[:, :, v.shape[2] // times.shape[1] - 1::v.shape[2] // times.shape[1]]
+            v = v[:, :, v.shape[2] // times.shape[1] - 1 :: v.shape[2] // times.shape[1]]
             x = v.transpose(1, 2).flatten(0, 1)[:, :, None]
             return objectives.encode_targets(self.encoder, x, times.reshape(-1, 1)).unflatten(0, times.shape)
         return objectives.encode_targets(self.encoder, v, times).unflatten(1, (times.shape[1], -1))
@@ -42,8 +47,8 @@ def load(values, tubelet):
 
     :param values: `config.Distillation`; `tubelet`: of the student.
     :returns: `Teacher`.
-    :raises JepaError: for weights that cannot be read, another latent width than configured, or slices that are not the
-        student's.
+    :raises JepaError: for weights that cannot be read, another latent width than configured, or slices that
+        are not the student's.
     """
     path = Path(values.teacher)
     if not path.is_file():
@@ -52,11 +57,18 @@ def load(values, tubelet):
     of = model.encoder_config
     teacher = Teacher(model.target, model.target.width, of.image_size, of.grid, of.tubelet)
     if tuple(values.image_size or of.image_size) != of.image_size:
-        raise JepaError(f'distillation.image_size of a checkpoint of jepa train is its own, {list(of.image_size)}, found '
-                        f'{values.image_size}')
+        raise JepaError(
+            f'distillation.image_size of a checkpoint of jepa train is its own, {list(of.image_size)}, found '
+            f'{values.image_size}'
+        )
     if teacher.width != values.width:
-        raise JepaError(f'distillation.width must be the latent width of the teacher ({teacher.width}), found {values.width}')
+        raise JepaError(
+            f'distillation.width must be the latent width of the teacher ({teacher.width}), '
+            f'found {values.width}'
+        )
     if teacher.tubelet not in (1, tubelet):
-        raise JepaError(f"the teacher's slices have {teacher.tubelet} frames: expected encoder.tubelet to be as many, or an image "
-                        f'encoder as teacher, found {tubelet}')
+        raise JepaError(
+            f"the teacher's slices have {teacher.tubelet} frames: expected encoder.tubelet to be as many, "
+            f'or an image encoder as teacher, found {tubelet}'
+        )
     return teacher

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The action forecaster: what an answer may depend on, and that a rollout is teacher forcing on its own answers."""
+"""
+The action forecaster: what an answer may depend on, and that a rollout is teacher forcing on its own answers.
+"""
 
 import numpy as np
 import pytest
@@ -28,8 +30,14 @@ def inputs(seed=0, batch=2):
 
     def normal(*shape):
         return torch.randn(batch, *shape, generator=generator)
-    return {'context': normalise_output(normal(S, N, DIM)), 'times': torch.tensor([[-0.21, -0.1, 0.0]]).expand(batch, -1),
-            'actions': normal(K, A), 'states': normal(K, P), 'dt': torch.tensor([[0.1, 0.18, 0.3, 0.41]]).expand(batch, -1)}
+
+    return {
+        'context': normalise_output(normal(S, N, DIM)),
+        'times': torch.tensor([[-0.21, -0.1, 0.0]]).expand(batch, -1),
+        'actions': normal(K, A),
+        'states': normal(K, P),
+        'dt': torch.tensor([[0.1, 0.18, 0.3, 0.41]]).expand(batch, -1),
+    }
 
 
 @torch.no_grad()
@@ -72,7 +80,7 @@ def test_actions_and_states_come_in_their_own_units(forecaster):
     base = forecaster(**given)
     scale, shift, sample = 1000.0, 7.0, torch.randn(500, A + P)
     sample = (sample - sample.mean(0)) / sample.std(0, correction=0)
-    sample[:, -1] = 1.0                                  # never changes: only its mean goes
+    sample[:, -1] = 1.0  # never changes: only its mean goes
     forecaster.standardise(sample[:, :A] * scale + shift, sample[:, A:])
     other = {**given, 'actions': given['actions'] * scale + shift, 'states': given['states'].clone()}
     other['states'][..., -1] += 1.0
@@ -89,12 +97,24 @@ def test_a_rollout_exports_to_onnx(forecaster, tmp_path):
             return forecaster(*(of[None] for of in (context, times, actions, states, dt)))[0]
 
     def draw(seed):
-        return {name: value[0] if name in ('context', 'times') else value[0, :2] for name, value in inputs(seed).items()}
+        return {
+            name: value[0] if name in ('context', 'times') else value[0, :2]
+            for name, value in inputs(seed).items()
+        }
 
     given = draw(0)
     path = tmp_path / 'action_forecaster.onnx'
-    torch.onnx.export(Graph().eval(), tuple(given.values()), str(path), input_names=list(given), output_names=['futures'],
-                      opset_version=20, dynamo=True, external_data=False, verbose=False)
+    torch.onnx.export(
+        Graph().eval(),
+        tuple(given.values()),
+        str(path),
+        input_names=list(given),
+        output_names=['futures'],
+        opset_version=20,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
     session = onnxruntime.InferenceSession(str(path))
     given = draw(1)
     (found,) = session.run(None, {name: value.numpy() for name, value in given.items()})

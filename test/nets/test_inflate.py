@@ -16,7 +16,7 @@ SMALL = {'size': 'tiny', 'depth': 3, 'image_size': (32, 48), 'patch': 16}
 def image():
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(**SMALL, tubelet=1, window=1)).eval()
-    for parameter in encoder.parameters():   # larger than at the start of training, so that attention chooses
+    for parameter in encoder.parameters():  # larger than at the start of training, so that attention chooses
         parameter.data.mul_(3.0 if parameter.ndim == 2 else 1.0)
     return encoder
 
@@ -42,7 +42,9 @@ def test_a_still_video_gives_the_images_latents_where_attention_stays_in_a_slice
 def test_and_nearly_so_where_it_spans_slices_which_turn_the_features_of_time(image, window):
     picture, times = torch.randn(2, 3, 1, 32, 48), torch.tensor([[0.0, 0.1, 0.2]]).expand(2, -1)
     expected = normalise_output(image(picture, times[:, :1]))
-    still = normalise_output(inflated(image, 2, window)(picture.expand(-1, -1, 6, -1, -1), times)).unflatten(1, (3, -1))
+    still = normalise_output(inflated(image, 2, window)(picture.expand(-1, -1, 6, -1, -1), times)).unflatten(
+        1, (3, -1)
+    )
     other = normalise_output(image(torch.randn(2, 3, 1, 32, 48), times[:, :1]))
     near, far = ((latents - expected[:, None]).square().mean() for latents in (still, other[:, None]))
     assert 1e-8 < near < 0.02 * far
@@ -50,7 +52,9 @@ def test_and_nearly_so_where_it_spans_slices_which_turn_the_features_of_time(ima
 
 def test_what_is_no_image_encoder_is_named(image):
     video = inflated(image, 2, 3).state_dict()
-    with pytest.raises(JepaError, match=r'expected the weights of an image encoder.*found \(192, 3, 2, 16, 16\)'):
+    with pytest.raises(
+        JepaError, match=r'expected the weights of an image encoder.*found \(192, 3, 2, 16, 16\)'
+    ):
         inflate_from_image(video, 2)
     with pytest.raises(JepaError, match='no such weight'):
         inflate_from_image({}, 2)

@@ -14,12 +14,23 @@ TIMES = torch.tensor([[-0.2, -0.1, 0.0]])
 
 @torch.no_grad()
 def test_the_pooler_is_the_published_one():
-    """Against transformers' V-JEPA 2 pooler with the same weights (it is called without times, as the published one is)."""
-    transformers = pytest.importorskip('transformers', reason='transformers is not installed (the parity tests)')
+    """
+    Against transformers' V-JEPA 2 pooler with the same weights (it is called without times, as the published
+    one is).
+    """
+    transformers = pytest.importorskip(
+        'transformers', reason='transformers is not installed (the parity tests)'
+    )
     from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
+
     torch.manual_seed(0)
-    config = transformers.VJEPA2Config(hidden_size=DIM, num_attention_heads=HEADS, num_pooler_layers=2, attn_implementation='sdpa')
-    theirs, ours = VJEPA2AttentivePooler(config).eval(), AttentivePooler(DIM, HEADS, depth=3, timed=False).eval()
+    config = transformers.VJEPA2Config(
+        hidden_size=DIM, num_attention_heads=HEADS, num_pooler_layers=2, attn_implementation='sdpa'
+    )
+    theirs, ours = (
+        VJEPA2AttentivePooler(config).eval(),
+        AttentivePooler(DIM, HEADS, depth=3, timed=False).eval(),
+    )
     for weight in theirs.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     cross = theirs.cross_attention_layer
@@ -64,7 +75,7 @@ def test_a_vectors_covariance_is_symmetric_and_positive_whatever_it_is_fed(outpu
         mean, covariance = probe(scale * torch.randn(4, 3, 5, DIM), TIMES.expand(4, -1))
         assert mean.shape == (4, outputs) and covariance.shape == (4, outputs, outputs)
         assert torch.equal(covariance, covariance.mT)
-        assert torch.linalg.eigvalsh(covariance.double()).min() > 0.5 * MIN_STD ** 2
+        assert torch.linalg.eigvalsh(covariance.double()).min() > 0.5 * MIN_STD**2
 
 
 def test_an_unknown_pooling_is_named():

@@ -18,9 +18,17 @@ from jepa_ros.training.trainer import Trainer  # noqa: E402
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    """A bidirectional encoder of its own resolution, whose tokens differ: it looks more at a place than around it."""
-    config = configuration.from_dict({'stages': ['pretraining'], 'data': {'slices': 6}, 'encoder': {
-        'size': 'tiny', 'depth': 1, 'image_size': [48, 64], 'window': 0}})
+    """
+    A bidirectional encoder of its own resolution, whose tokens differ: it looks more at a place than around
+    it.
+    """
+    config = configuration.from_dict(
+        {
+            'stages': ['pretraining'],
+            'data': {'slices': 6},
+            'encoder': {'size': 'tiny', 'depth': 1, 'image_size': [48, 64], 'window': 0},
+        }
+    )
     model = models.Model(config)
     model.target.patch_embed.weight.mul_(20.0)
     path = tmp_path_factory.mktemp('teacher') / 'best.pt'
@@ -38,7 +46,7 @@ def textured(tmp_path_factory):
         ground = np.random.default_rng(seed).integers(0, 256, (8, 30, 3), np.uint8)
         ground = cv2.resize(ground, (300, 80), interpolation=cv2.INTER_CUBIC)
         for number in range(60):
-            writer.write(ground[10:58, 2 * number:2 * number + 64])
+            writer.write(ground[10:58, 2 * number : 2 * number + 64])
         writer.release()
     return root
 
@@ -46,8 +54,15 @@ def textured(tmp_path_factory):
 @pytest.fixture
 def student(values, checkpoint):
     values['stages'] = ['distillation', 'heads']
-    values['distillation'] = {'teacher': str(checkpoint), 'width': 192, 'steps': 30, 'batch': 4, 'warmup': 5, 'rate': 0.003,
-                              'ema': [0.5, 0.9]}
+    values['distillation'] = {
+        'teacher': str(checkpoint),
+        'width': 192,
+        'steps': 30,
+        'batch': 4,
+        'warmup': 5,
+        'rate': 0.003,
+        'ema': [0.5, 0.9],
+    }
     return values
 
 
@@ -57,7 +72,10 @@ def test_a_streaming_student_learns_from_a_bidirectional_teacher(student, textur
     stage = run.stages[0]
     frames, times = map(torch.from_numpy, stage.batch(0))
     assert frames.shape[2:4] == (48, 64) and run.clips.size == (32, 48)
-    before, teacher = stage.loss(frames, times)[0].item(), {k: v.clone() for k, v in stage.teacher.state_dict().items()}
+    before, teacher = (
+        stage.loss(frames, times)[0].item(),
+        {k: v.clone() for k, v in stage.teacher.state_dict().items()},
+    )
     assert run.run()
     assert stage.loss(frames, times)[0].item() < 0.7 * before
     assert all(torch.equal(value, teacher[name]) for name, value in stage.teacher.state_dict().items())
@@ -66,7 +84,9 @@ def test_a_streaming_student_learns_from_a_bidirectional_teacher(student, textur
     assert not any(name.startswith('teacher') for name in model.state_dict())
     planted = frames.clone()
     planted[:, 6:] = 0
-    outputs = [model.encoder(stage._smaller(models.normalise(of)), times)[:, :3 * 6] for of in (frames, planted)]
+    outputs = [
+        model.encoder(stage._smaller(models.normalise(of)), times)[:, : 3 * 6] for of in (frames, planted)
+    ]
     assert torch.allclose(*outputs, atol=1e-5)
 
 
@@ -82,9 +102,14 @@ def test_an_image_teacher_sees_the_newest_frame_of_each_slice():
     assert not torch.allclose(latents[:, 0], latents[:, 1])
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    ({'teacher': 'nowhere.pt'}, 'found none at nowhere.pt'), ({'width': 64}, r'latent width of the teacher .192., found 64'),
-    ({'image_size': [96, 128]}, r'is its own, \[48, 64\], found \[96, 128\]')])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'teacher': 'nowhere.pt'}, 'found none at nowhere.pt'),
+        ({'width': 64}, r'latent width of the teacher .192., found 64'),
+        ({'image_size': [96, 128]}, r'is its own, \[48, 64\], found \[96, 128\]'),
+    ],
+)
 def test_a_teacher_that_does_not_fit_is_named(student, videos, tmp_path, change, message):
     student['distillation'] |= change
     with pytest.raises(JepaError, match=message):

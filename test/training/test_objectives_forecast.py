@@ -19,7 +19,7 @@ def clips():
     """Two clips, and the same with a future planted after slice `NEWEST`."""
     frames = torch.randn(2, 3, 12, 32, 48, generator=torch.Generator().manual_seed(0))
     planted = frames.clone()
-    planted[:, :, 2 * (NEWEST + 1):] = 3.0
+    planted[:, :, 2 * (NEWEST + 1) :] = 3.0
     return frames, planted
 
 
@@ -29,15 +29,21 @@ def test_a_planted_future_changes_the_target_and_not_one_bit_of_the_context(wind
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(**{**CONFIG.to_dict(), 'image_size': (32, 48), 'window': window})).eval()
     frames, planted = clips()
-    (context, times), (other, _) = (objectives.encode_prefix(encoder, v, TIMES, NEWEST, WINDOW) for v in (frames, planted))
+    (context, times), (other, _) = (
+        objectives.encode_prefix(encoder, v, TIMES, NEWEST, WINDOW) for v in (frames, planted)
+    )
     assert context.shape == (2, WINDOW, 6, encoder.width) and torch.equal(context, other)
     assert torch.allclose(times[0], torch.tensor([-0.3, -0.2, -0.09, 0.0]))
     targets, changed = (objectives.encode_newest(encoder, v, TIMES, LATER, WINDOW) for v in (frames, planted))
     assert targets.shape == (2, 2, 6, encoder.width) and (targets - changed).abs().amax((0, 2, 3)).min() > 0.1
-    if not window:   # what this guards against: one pass over everything
-        leaked, after = (objectives.encode_targets(encoder, v, TIMES).unflatten(1, (6, -1)) for v in (frames, planted))
+    if not window:  # what this guards against: one pass over everything
+        leaked, after = (
+            objectives.encode_targets(encoder, v, TIMES).unflatten(1, (6, -1)) for v in (frames, planted)
+        )
         assert (leaked - after)[:, NEWEST].abs().max() > 1e-2
-        assert torch.allclose(targets[:, -1], objectives.encode_prefix(encoder, frames, TIMES, 5, WINDOW)[0][:, -1])
+        assert torch.allclose(
+            targets[:, -1], objectives.encode_prefix(encoder, frames, TIMES, 5, WINDOW)[0][:, -1]
+        )
 
 
 def test_the_joint_forecast_teaches_the_encoder_and_reads_no_future():
@@ -47,7 +53,10 @@ def test_the_joint_forecast_teaches_the_encoder_and_reads_no_future():
     torch.nn.init.normal_(forecaster.proj.weight, std=0.1)
     frames, planted = clips()
     targets = torch.randn(2, 36, encoder.width)
-    losses = [objectives.joint_forecast(encoder, forecaster, v, TIMES, NEWEST, LATER, targets) for v in (frames, planted)]
+    losses = [
+        objectives.joint_forecast(encoder, forecaster, v, TIMES, NEWEST, LATER, targets)
+        for v in (frames, planted)
+    ]
     assert torch.equal(*losses)
     losses[0].backward()
     assert all(p.grad.abs().max() > 0 for p in (encoder.patch_embed.weight, forecaster.proj.weight))
@@ -75,14 +84,17 @@ def test_where_actions_move_the_latents_a_forecaster_that_knows_them_is_much_bet
         given = actions if knows else torch.zeros_like(actions)
         for step in range(60):
             rows = torch.arange(64) + 64 * (step % 3)
-            loss, figures = objectives.action_forecast(forecaster, latents[rows], times[rows], given[rows], states[rows], 0)
+            loss, figures = objectives.action_forecast(
+                forecaster, latents[rows], times[rows], given[rows], states[rows], 0
+            )
             assert torch.allclose(loss.detach(), figures['teacher_forced'] + figures['rollout'])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         held_out = torch.arange(192, 256)
         with torch.no_grad():
-            final[knows] = objectives.action_forecast(forecaster, latents[held_out], times[held_out], given[held_out],
-                                                      states[held_out], 0)[1]
+            final[knows] = objectives.action_forecast(
+                forecaster, latents[held_out], times[held_out], given[held_out], states[held_out], 0
+            )[1]
     for term in ('teacher_forced', 'rollout'):
         assert final[True][term] < 0.5 * final[False][term]

@@ -18,7 +18,9 @@ def test_the_likelihood_of_a_vector_is_that_of_a_gaussian(length):
     expected = [0.5 * (d @ np.linalg.inv(c) @ d + np.linalg.slogdet(c)[1]) for c, d in zip(covariance, label)]
     assert np.allclose(objectives.gaussian_likelihood(mean, spread, truth), expected, rtol=1e-4)
     if length == 2:
-        assert torch.allclose(objectives.point_likelihood(mean, spread, truth), torch.tensor(expected).float(), rtol=1e-4)
+        assert torch.allclose(
+            objectives.point_likelihood(mean, spread, truth), torch.tensor(expected).float(), rtol=1e-4
+        )
 
 
 def test_clips_without_a_class_do_not_count():
@@ -34,7 +36,9 @@ def test_clips_without_a_class_do_not_count():
 def test_a_teachers_latents_come_to_the_students_grid():
     """A plane stays a plane away from the borders; the mean stays the mean; the same grid is left alone."""
     rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing='ij')
-    plane = torch.stack(((rows + 0.5) / 12, (columns + 0.5) / 16, torch.ones_like(rows)), -1).flatten(0, 1)[None, None]
+    plane = torch.stack(((rows + 0.5) / 12, (columns + 0.5) / 16, torch.ones_like(rows)), -1).flatten(0, 1)[
+        None, None
+    ]
     for wanted in ((6, 8), (24, 32)):
         moved = objectives.on_grid(plane.expand(2, 3, -1, -1), (12, 16), wanted)
         assert moved.shape == (2, 3, wanted[0] * wanted[1], 3)
@@ -46,5 +50,7 @@ def test_a_teachers_latents_come_to_the_students_grid():
 
 def test_distillation_is_smooth_l1_with_its_bend_at_two():
     targets = torch.tensor([[[0.0, 1.0, -5.0]]])
-    loss = objectives.distillation(lambda frames, times: frames, torch.nn.Identity(), torch.zeros(1, 1, 3), None, targets)
+    loss = objectives.distillation(
+        lambda frames, times: frames, torch.nn.Identity(), torch.zeros(1, 1, 3), None, targets
+    )
     assert abs(loss.item() - (0.0 + 0.25 + (5.0 - 1.0)) / 3) < 1e-6

@@ -21,7 +21,7 @@ def networks(config, **options):
     torch.manual_seed(0)
     encoder, target = Encoder(config).eval(), Encoder(config).eval()
     predictor = Predictor(config, encoder.width, 48, 2, 2, **options).eval()
-    for network in (encoder, target, predictor):   # as if trained: attention chooses, and positions count
+    for network in (encoder, target, predictor):  # as if trained: attention chooses, and positions count
         for parameter in network.parameters():
             parameter.data.mul_(4.0 if parameter.ndim > 1 else 1.0)
     return encoder, target, predictor
@@ -33,7 +33,9 @@ def masks(recipe, config, slices, batch=2, seed=0):
 
 
 def clip(config, slices, batch=2):
-    frames = torch.randn(batch, 3, slices * config.tubelet, *config.image_size, generator=torch.Generator().manual_seed(1))
+    frames = torch.randn(
+        batch, 3, slices * config.tubelet, *config.image_size, generator=torch.Generator().manual_seed(1)
+    )
     return frames, (0.1 * torch.arange(slices)).expand(batch, -1) + 0.01 * torch.arange(batch)[:, None]
 
 
@@ -51,7 +53,10 @@ def test_i_jepa_is_the_mean_over_targets_that_do_not_see_each_other():
             row = slice(b, b + 1)
             z = encoder(x[row], times[row], context[row])
             full = F.layer_norm(target(x[row], times[row]), (encoder.width,))[0]
-            expected += [loss(predictor(z, context[row], block[None], times[row])[0], full[block]) for block in blocks[b]]
+            expected += [
+                loss(predictor(z, context[row], block[None], times[row])[0], full[block])
+                for block in blocks[b]
+            ]
         found = objectives.i_jepa(encoder, predictor, x, times, context, blocks, wanted, norm=norm)
         assert torch.allclose(found, torch.stack(expected).mean(), rtol=1e-5)
 
@@ -62,11 +67,16 @@ def test_v_jepa_is_the_mean_over_masks_and_knows_the_time_of_its_targets():
     v, times = clip(VIDEO, 4)
     wanted = objectives.encode_targets(target, v, times)
     several = [masks(SHORT, VIDEO, 4, seed=seed) for seed in (0, 1)]
-    each = [objectives.masked_prediction(encoder, predictor, v, times, context, blocks[:, 0], wanted) for context, blocks in several]
+    each = [
+        objectives.masked_prediction(encoder, predictor, v, times, context, blocks[:, 0], wanted)
+        for context, blocks in several
+    ]
     assert torch.allclose(objectives.v_jepa(encoder, predictor, v, times, several, wanted), sum(each) / 2)
-    stretched, shifted = (objectives.v_jepa(encoder, predictor, v, at, several, wanted) - sum(each) / 2
-                          for at in (times * 3, times + 3))
-    assert 1e-5 < stretched.abs() and shifted.abs() < 0.1 * stretched.abs()   # Δt_k
+    stretched, shifted = (
+        objectives.v_jepa(encoder, predictor, v, at, several, wanted) - sum(each) / 2
+        for at in (times * 3, times + 3)
+    )
+    assert 1e-5 < stretched.abs() and shifted.abs() < 0.1 * stretched.abs()  # Δt_k
 
 
 @torch.no_grad()
@@ -81,12 +91,14 @@ def test_the_context_loss_weighs_a_token_by_its_distance_to_the_nearest_hidden_o
     for b in range(2):
         for i in range(0, context.shape[1], 5):
             nearest = min(np.linalg.norm(places[context[b, i]] - places[j]) for j in blocks[b, 0])
-            assert abs(weights[b, i] - nearest ** -0.5) < 1e-5
+            assert abs(weights[b, i] - nearest**-0.5) < 1e-5
     filled, again = predictor(encoder(v, times, context), context, blocks[:, 0], times, with_context=True)
     seen = torch.stack([wanted[b, context[b]] for b in range(2)])
     hidden = torch.stack([wanted[b, blocks[b, 0]] for b in range(2)])
     expected = (filled - hidden).abs().mean() + 0.3 * ((again - seen).abs() * weights[..., None]).mean()
-    found = objectives.v_jepa(encoder, predictor, v, times, [(context, blocks)], wanted, context=0.3, grid=VIDEO.grid)
+    found = objectives.v_jepa(
+        encoder, predictor, v, times, [(context, blocks)], wanted, context=0.3, grid=VIDEO.grid
+    )
     assert torch.allclose(found, expected, rtol=1e-5)
     assert torch.allclose(predictor(encoder(v, times, context), context, blocks[:, 0], times), filled)
 
@@ -99,7 +111,13 @@ def test_the_context_loss_waits_and_rises():
 def test_no_gradient_reaches_the_target_encoder_and_all_of_encoder_and_predictor_learn():
     encoder, target, predictor = networks(VIDEO)
     v, times = clip(VIDEO, 3)
-    loss = objectives.v_jepa(encoder, predictor, v, times, [masks(SHORT, VIDEO, 3)], objectives.encode_targets(target, v, times))
+    loss = objectives.v_jepa(
+        encoder, predictor, v, times, [masks(SHORT, VIDEO, 3)], objectives.encode_targets(target, v, times)
+    )
     loss.backward()
     assert all(parameter.grad is None for parameter in target.parameters())
-    assert all(parameter.grad.abs().max() > 0 for network in (encoder, predictor) for parameter in network.parameters())
+    assert all(
+        parameter.grad.abs().max() > 0
+        for network in (encoder, predictor)
+        for parameter in network.parameters()
+    )

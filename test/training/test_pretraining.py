@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pretraining can do besides: both masks in a step, a loss on context tokens, a forecaster that learns along."""
+"""
+What pretraining can do besides: both masks in a step, a loss on context tokens, a forecaster that learns
+along.
+"""
 
 import numpy as np
 import pytest
@@ -21,14 +24,20 @@ def test_both_masks_the_context_loss_and_the_forecaster_train_together(values, v
     run = Trainer(configuration.from_dict(values), tmp_path, [videos], tmp_path / 'cache')
     stage, before = run.stages[0], {name: value.clone() for name, value in run.model.state_dict().items()}
     assert len(stage.batch(0)) == 3 + 2 * 2
-    first, later = ([torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(step)]
-                    for step in (0, 2))
+    first, later = (
+        [torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(step)]
+        for step in (0, 2)
+    )
     weighted, plain = stage.loss(*later)[1]['masked'], stage.loss(*later[:2], 0, *later[3:])[1]['masked']
-    assert weighted > plain                                                  # the same clips and masks under λ = 0.5 and 0
+    assert weighted > plain  # the same clips and masks under λ = 0.5 and 0
     figures = stage.loss(*first)
     assert torch.allclose(figures[0].detach(), figures[1]['masked'] + figures[1]['forecast'])
     assert run.run()
-    changed = {name.split('.')[0] for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name.split('.')[0]
+        for name, value in run.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert changed == {'encoder', 'target', 'predictor', 'forecaster'}
     assert not torch.equal(before['predictor.proj_context.weight'], run.model.predictor.proj_context.weight)
     assert models.load(tmp_path / 'last.pt')[1].predictor.proj_context is not None

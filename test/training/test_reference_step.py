@@ -2,8 +2,8 @@
 """
 A step of ours against a step of the reference objective: same weights, same masks, same clips.
 
-The reference is written from the paper over transformers' V-JEPA 2 modules, whose encoder is walked layer by layer because
-its forward pass encodes what should be hidden.
+The reference is written from the paper over transformers' V-JEPA 2 modules, whose encoder is walked layer by
+layer because its forward pass encodes what should be hidden.
 """
 
 import numpy as np
@@ -28,20 +28,35 @@ BOUNDS = {torch.float64: 1e-5, torch.float32: 1e-4}  # relative; of gradients pe
 def same_clips_and_masks(dtype):
     frames = torch.randn(2, 3, 2 * SLICES, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).to(dtype)
     rng = np.random.default_rng(2)
-    masks = [tuple(map(torch.from_numpy, draw_masks(recipe, rng, rng.spawn(2), GRID, SLICES))) for recipe in (SHORT, LONG)]
+    masks = [
+        tuple(map(torch.from_numpy, draw_masks(recipe, rng, rng.spawn(2), GRID, SLICES)))
+        for recipe in (SHORT, LONG)
+    ]
     return frames, torch.arange(float(SLICES)).expand(2, -1), masks
 
 
 def reference_networks(dtype):
     config = transformers.VJEPA2Config(
-        crop_size=SIDE, patch_size=PATCH, frames_per_clip=2 * SLICES, tubelet_size=2, hidden_size=WIDTH, num_attention_heads=HEADS,
-        num_hidden_layers=2, mlp_ratio=4, pred_hidden_size=NARROW, pred_num_attention_heads=2, pred_num_hidden_layers=2,
-        pred_num_mask_tokens=2, pred_mlp_ratio=4, attn_implementation='sdpa')
+        crop_size=SIDE,
+        patch_size=PATCH,
+        frames_per_clip=2 * SLICES,
+        tubelet_size=2,
+        hidden_size=WIDTH,
+        num_attention_heads=HEADS,
+        num_hidden_layers=2,
+        mlp_ratio=4,
+        pred_hidden_size=NARROW,
+        pred_num_attention_heads=2,
+        pred_num_hidden_layers=2,
+        pred_num_mask_tokens=2,
+        pred_mlp_ratio=4,
+        attn_implementation='sdpa',
+    )
     models = []
-    for seed in (0, 1):   # the second one's encoder is the target encoder
+    for seed in (0, 1):  # the second one's encoder is the target encoder
         torch.manual_seed(seed)
         model = transformers.VJEPA2Model(config).to(dtype).eval()
-        for parameter in model.parameters():   # as if trained: biases are not zero, attention chooses
+        for parameter in model.parameters():  # as if trained: biases are not zero, attention chooses
             torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.3)
         models.append(model)
     return models
@@ -71,8 +86,13 @@ def layer_pairs(ours, theirs):
     for mine, other in zip(ours, theirs, strict=True):
         attention = other.attention
         yield mine.attn.qkv, (attention.query, attention.key, attention.value)
-        yield from ((mine.norm1, (other.norm1,)), (mine.attn.proj, (attention.proj,)), (mine.norm2, (other.norm2,)),
-                    (mine.mlp[0], (other.mlp.fc1,)), (mine.mlp[2], (other.mlp.fc2,)))
+        yield from (
+            (mine.norm1, (other.norm1,)),
+            (mine.attn.proj, (attention.proj,)),
+            (mine.norm2, (other.norm2,)),
+            (mine.mlp[0], (other.mlp.fc1,)),
+            (mine.mlp[2], (other.mlp.fc2,)),
+        )
 
 
 def module_pairs(encoder, predictor, model):
@@ -98,7 +118,10 @@ def compare(ours, theirs, gradients, dtype):
 
 @pytest.mark.parametrize('dtype', BOUNDS, ids=str)
 def test_a_step_of_our_own_networks_is_the_papers(dtype, monkeypatch):
-    """Heads of 6 features, one pair for each axis: there the published slip in the order of cosines changes nothing."""
+    """
+    Heads of 6 features, one pair for each axis: there the published slip in the order of cosines changes
+    nothing.
+    """
     monkeypatch.setitem(sizes.SIZES, 'toy', sizes.Size(WIDTH, 2, HEADS, 4 * WIDTH))
     model, target_model = reference_networks(dtype)
     config = EncoderConfig(size='toy', image_size=(SIDE, SIDE), patch=PATCH, window=0, slice_period=1.0)
@@ -112,16 +135,24 @@ def test_a_step_of_our_own_networks_is_the_papers(dtype, monkeypatch):
         predictor.mask_token.copy_(model.predictor.embeddings.mask_tokens[1, 0, 0])
 
     frames, times, masks = same_clips_and_masks(dtype)
-    ours = objectives.v_jepa(encoder, predictor, frames, times, masks, objectives.encode_targets(target, frames, times))
+    ours = objectives.v_jepa(
+        encoder, predictor, frames, times, masks, objectives.encode_targets(target, frames, times)
+    )
     theirs = reference_loss(model, target_model, frames, masks)
     ours.backward()
     theirs.backward()
-    gradients = [(getattr(mine, name).grad, torch.cat([getattr(other, name).grad for other in others]))
-                 for mine, others in pairs for name in ('weight', 'bias')
-                 # A bias of keys shifts all logits of a query alike: its gradient is rounding, in both.
-                 if not (name == 'bias' and len(others) == 3)]
-    gradients += [(mine.bias.grad.view(3, -1)[[0, 2]], torch.stack([others[0].bias.grad, others[2].bias.grad]))
-                  for mine, others in pairs if len(others) == 3]
+    gradients = [
+        (getattr(mine, name).grad, torch.cat([getattr(other, name).grad for other in others]))
+        for mine, others in pairs
+        for name in ('weight', 'bias')
+        # A bias of keys shifts all logits of a query alike: its gradient is rounding, in both.
+        if not (name == 'bias' and len(others) == 3)
+    ]
+    gradients += [
+        (mine.bias.grad.view(3, -1)[[0, 2]], torch.stack([others[0].bias.grad, others[2].bias.grad]))
+        for mine, others in pairs
+        if len(others) == 3
+    ]
     gradients.append((predictor.mask_token.grad, model.predictor.embeddings.mask_tokens.grad[1, 0, 0]))
     seen = compare(ours, theirs, gradients, dtype)
     keys = sum(mine.bias.numel() // 3 for mine, others in pairs if len(others) == 3)

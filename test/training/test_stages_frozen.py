@@ -27,10 +27,12 @@ def test_heads_behind_a_bidirectional_encoder_never_read_what_has_seen_the_futur
     heads = run.stages[1]
     frames, times = map(torch.from_numpy, run.stages[0].batch(0)[:2])
     planted = frames.clone()
-    planted[:, 8:] = 255                                             # after slice 3, the newest that is known
+    planted[:, 8:] = 255  # after slice 3, the newest that is known
     before, after = (latents_of(heads, of, times) for of in (frames, planted))
-    assert before.shape[:2] == (4, 3 + 2)                            # three slices of context, two to forecast
-    assert torch.equal(before[:, :3], after[:, :3]) and (before - after)[:, 3:].abs().amax((0, 2, 3)).min() > 0.1
+    assert before.shape[:2] == (4, 3 + 2)  # three slices of context, two to forecast
+    assert (
+        torch.equal(before[:, :3], after[:, :3]) and (before - after)[:, 3:].abs().amax((0, 2, 3)).min() > 0.1
+    )
     assert run.run()
     assert heads.bank[0].shape[:2] == (10, 5) and all(heads.batch(step)[4] == 2 for step in range(4))
     assert run.history[-1]['skill_0.1s'] < 1
@@ -40,7 +42,9 @@ def test_heads_behind_a_bidirectional_encoder_never_read_what_has_seen_the_futur
 def test_a_window_that_ends_too_early_or_nowhere_is_refused(values, window):
     values['encoder']['window'] = 0
     values['heads']['window'] = window
-    with pytest.raises(JepaError, match=rf'needs heads.window, at least forecaster.context .3.*found {window}'):
+    with pytest.raises(
+        JepaError, match=rf'needs heads.window, at least forecaster.context .3.*found {window}'
+    ):
         configuration.from_dict(values)
 
 
@@ -49,8 +53,12 @@ def joint_state(stamp_ns, position):
     stamp = types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9))
     empty = np.zeros(0)
     return types['sensor_msgs/msg/JointState'](
-        header=types['std_msgs/msg/Header'](stamp=stamp, frame_id=''), name=['slide', 'lift'],
-        position=np.asarray(position, np.float64), velocity=empty, effort=empty)
+        header=types['std_msgs/msg/Header'](stamp=stamp, frame_id=''),
+        name=['slide', 'lift'],
+        position=np.asarray(position, np.float64),
+        velocity=empty,
+        effort=empty,
+    )
 
 
 @pytest.fixture(scope='module')
@@ -60,17 +68,34 @@ def bags(tmp_path_factory):
     for seed, name in enumerate(('train', 'validation')):
         walk = 20 + 15 * np.sin(np.arange(60) / 6 + seed)
         stamps = START_NS + STEP_NS * np.arange(60)
-        write_bag(root / name, {
-            CAMERA: [(int(at), image_message(int(n), int(at), False)) for at, n in zip(stamps, walk)],
-            '/joint_states': [(int(at), joint_state(int(at), (n, 1.0))) for at, n in zip(stamps, walk)]})
+        write_bag(
+            root / name,
+            {
+                CAMERA: [(int(at), image_message(int(n), int(at), False)) for at, n in zip(stamps, walk)],
+                '/joint_states': [(int(at), joint_state(int(at), (n, 1.0))) for at, n in zip(stamps, walk)],
+            },
+        )
     return root
 
 
 @pytest.fixture
 def acting(values):
-    values['data'] |= {'train': ['train'], 'validation': ['validation'], 'held_out': [], 'flip': False,
-                       'vectors': {'arm': '/joint_states'}}
-    values['action_forecaster'] = {'state': 'arm', 'states': 2, 'actions': 2, 'context': 2, 'width': 32, 'depth': 1, 'heads': 2}
+    values['data'] |= {
+        'train': ['train'],
+        'validation': ['validation'],
+        'held_out': [],
+        'flip': False,
+        'vectors': {'arm': '/joint_states'},
+    }
+    values['action_forecaster'] = {
+        'state': 'arm',
+        'states': 2,
+        'actions': 2,
+        'context': 2,
+        'width': 32,
+        'depth': 1,
+        'heads': 2,
+    }
     values['actions'] = {'steps': 3, 'clips': 10, 'batch': 4, 'warmup': 1}
     values['stages'] = ['pretraining', 'actions']
     return values
@@ -83,7 +108,9 @@ def test_actions_are_learnt_from_bags_with_a_joint_topic(acting, bags, tmp_path)
     assert latents.shape[:2] == (10, 6) and acts.shape == (10, 5, 2) and states.shape == (10, 6, 2)
     assert torch.allclose(acts, states.diff(dim=1), atol=1e-5) and acts[..., 0].abs().max() > 0.5
     forecaster = run.model.action_forecaster
-    assert torch.allclose(forecaster.state_mean, states.flatten(0, 1).mean(0)) and forecaster.state_std[1] == 1.0
+    assert (
+        torch.allclose(forecaster.state_mean, states.flatten(0, 1).mean(0)) and forecaster.state_std[1] == 1.0
+    )
     assert forecaster.proj.weight.abs().max() > 0
     assert {'loss', 'skill_0.1s', 'std', 'rank'} <= run.history[-1].keys()
     again = Trainer(configuration.from_dict(acting), tmp_path, [bags], tmp_path / 'cache')
@@ -98,10 +125,15 @@ def test_bags_without_the_state_and_configurations_that_cannot_be_are_named(acti
         run.run()
     with pytest.raises(JepaError, match="no clip of data.train has the state 'arm'"):
         Trainer(configuration.from_dict(acting), tmp_path / 'other', [videos], tmp_path / 'cache').run()
-    for change, message in (({'state': 'leg'}, "found state 'leg'"), ({'actions': 1}, 'as many as states .3. .*, found 1'),
-                            ({'action': 'pose_differences'}, 'pose_differences takes 7')):
+    for change, message in (
+        ({'state': 'leg'}, "found state 'leg'"),
+        ({'actions': 1}, 'as many as states .3. .*, found 1'),
+        ({'action': 'pose_differences'}, 'pose_differences takes 7'),
+    ):
         with pytest.raises(JepaError, match=message):
-            configuration.from_dict({**acting, 'action_forecaster': {**acting['action_forecaster'], **change}})
+            configuration.from_dict(
+                {**acting, 'action_forecaster': {**acting['action_forecaster'], **change}}
+            )
     acting['data']['flip'] = True
     with pytest.raises(JepaError, match='data.flip: false'):
         configuration.from_dict(acting)
@@ -111,9 +143,15 @@ def test_a_command_counts_over_the_frames_of_the_next_slice(acting):
     acting['data']['vectors']['command'] = '/command'
     acting['action_forecaster'] |= {'action': 'command', 'actions': 1}
     config = configuration.from_dict(acting)
-    clip = Clip(np.zeros((12, 2, 2, 3), np.uint8), np.arange(12.0), vectors={
-        'arm': np.arange(24, dtype=np.float32).reshape(12, 2), 'command': np.arange(12, dtype=np.float32)[:, None]})
+    clip = Clip(
+        np.zeros((12, 2, 2, 3), np.uint8),
+        np.arange(12.0),
+        vectors={
+            'arm': np.arange(24, dtype=np.float32).reshape(12, 2),
+            'command': np.arange(12, dtype=np.float32)[:, None],
+        },
+    )
     found = moves(config, clip)
-    assert found[:, 0].tolist() == [2, 6, 10, 14, 18, 22]              # the newest frame of each slice
+    assert found[:, 0].tolist() == [2, 6, 10, 14, 18, 22]  # the newest frame of each slice
     assert found[:-1, 2].tolist() == [2.5, 4.5, 6.5, 8.5, 10.5] and np.isnan(found[-1, 2])
     assert np.isnan(moves(config, Clip(clip.images, clip.times))).all()

@@ -2,9 +2,10 @@
 """
 What is minimised.
 
-Notation: f_θ the encoder, f_ξ its exponential moving average (the target encoder), g_θ the predictor,
-LN LayerNorm without affine, sg stop-gradient. `masked` trains encoders, `distil` teaches small ones, `forecast` and
-`actions` train what runs after an encoder, `prefix` encodes without the future, `heads` reads answers from latents.
+Notation: f_θ the encoder, f_ξ its exponential moving average (the target encoder), g_θ the predictor, LN
+LayerNorm without affine, sg stop-gradient. `masked` trains encoders, `distil` teaches small ones, `forecast`
+and `actions` train what runs after an encoder, `prefix` encodes without the future, `heads` reads answers
+from latents.
 """
 
 from jepa_ros.training.objectives.actions import action_forecast
@@ -24,7 +25,23 @@ from jepa_ros.training.objectives.masked import (
 from jepa_ros.training.objectives.prefix import encode_newest, encode_prefix
 
 __all__ = [
-    'NORMS', 'action_forecast', 'classification', 'context_weight', 'context_weights', 'distance', 'distillation',
-    'encode_newest', 'encode_prefix', 'encode_targets', 'forecast', 'gaussian_likelihood', 'i_jepa', 'joint_forecast',
-    'masked_prediction', 'on_grid', 'point_likelihood', 'start_from_least_squares', 'v_jepa',
+    'NORMS',
+    'action_forecast',
+    'classification',
+    'context_weight',
+    'context_weights',
+    'distance',
+    'distillation',
+    'encode_newest',
+    'encode_prefix',
+    'encode_targets',
+    'forecast',
+    'gaussian_likelihood',
+    'i_jepa',
+    'joint_forecast',
+    'masked_prediction',
+    'on_grid',
+    'point_likelihood',
+    'start_from_least_squares',
+    'v_jepa',
 ]

@@ -9,11 +9,12 @@ from jepa_ros.nets.vit import normalise_output
 
 def forecast(forecaster, latents, times, context, newest, targets):
     """
-    The forecaster's loss: later latents from earlier ones, all from one block-causal pass of the target encoder.
+    The forecaster's loss: later latents from earlier ones, all from one block-causal pass of the target
+    encoder.
 
-    The pass is causal, so a context slice holds nothing of the slices after it: nothing leaks. (Latents of a bidirectional
-    encoder come from `prefix.encode_prefix` and `prefix.encode_newest`.) Δt is whatever the clip's jittered and stretched
-    frames give, so it is drawn from a continuum.
+    The pass is causal, so a context slice holds nothing of the slices after it: nothing leaks. (Latents of a
+    bidirectional encoder come from `prefix.encode_prefix` and `prefix.encode_newest`.) Δt is whatever the
+    clip's jittered and stretched frames give, so it is drawn from a continuum.
 
     :param latents: float [B, T, N, D], LayerNormed latents of the target encoder, no gradient.
     :param times: float [B, T], seconds.
@@ -23,17 +24,19 @@ def forecast(forecaster, latents, times, context, newest, targets):
     :returns: loss (mean squared error), futures float [B, K, N, D], dt float [B, K].
     """
     first = newest - context + 1
-    origin = times[:, newest:newest + 1]
+    origin = times[:, newest : newest + 1]
     dt = times[:, targets] - origin
-    futures = forecaster(latents[:, first:newest + 1], times[:, first:newest + 1] - origin, dt)
+    futures = forecaster(latents[:, first : newest + 1], times[:, first : newest + 1] - origin, dt)
     return F.mse_loss(futures, latents[:, targets]), futures, dt
 
 
 def joint_forecast(encoder, forecaster, frames, times, newest, later, targets):
     """
-    The forecaster's loss with a gradient into the encoder: a term beside `v_jepa` while an encoder is pretrained.
+    The forecaster's loss with a gradient into the encoder: a term beside `v_jepa` while an encoder is
+    pretrained.
 
-    Only the frames up to the newest context slice are encoded, whatever the encoder's attention: nothing leaks.
+    Only the frames up to the newest context slice are encoded, whatever the encoder's attention: nothing
+    leaks.
 
     :param frames: float [B, 3, F, height, width]; `times`: float [B, T], seconds.
     :param newest: index of the newest context slice; `later`: K indices of later slices.
@@ -41,10 +44,12 @@ def joint_forecast(encoder, forecaster, frames, times, newest, later, targets):
     :returns: loss (mean squared error).
     """
     seen = newest + 1
-    frames = frames[:, :, :frames.shape[2] // times.shape[1] * seen]
-    latents = normalise_output(encoder(frames, times[:, :seen])).unflatten(1, (seen, -1))[:, -forecaster.context:]
+    frames = frames[:, :, : frames.shape[2] // times.shape[1] * seen]
+    latents = normalise_output(encoder(frames, times[:, :seen])).unflatten(1, (seen, -1))[
+        :, -forecaster.context :
+    ]
     at = times - times[:, newest, None]
-    futures = forecaster(latents, at[:, seen - latents.shape[1]:seen], at[:, later])
+    futures = forecaster(latents, at[:, seen - latents.shape[1] : seen], at[:, later])
     return F.mse_loss(futures, targets.unflatten(1, (times.shape[1], -1))[:, later])
 
 
@@ -53,7 +58,8 @@ def start_from_least_squares(forecaster, latents, times):
     """
     Set the forecaster's trend to the least-squares forecast, feature by feature.
 
-    Gradient descent gets there too, slowly: most tokens of most scenes stand still and say nothing about trends.
+    Gradient descent gets there too, slowly: most tokens of most scenes stand still and say nothing about
+    trends.
 
     :param forecaster: untrained; its `trend` is written.
     :param latents: float [C, T, N, D], a bank of clips; `times`: float [C, T], seconds.
@@ -65,10 +71,10 @@ def start_from_least_squares(forecaster, latents, times):
     for chunk, at in zip(latents.split(32), times.split(32)):
         chunk = chunk.float()
         for newest in range(context - 1, chunk.shape[1] - 1):
-            past = chunk[:, newest - context + 1:newest + 1]
+            past = chunk[:, newest - context + 1 : newest + 1]
             past = torch.cat((past, torch.ones_like(past[:, :1])), 1)  # [C, terms, N, D]
-            change = chunk[:, newest + 1:] - chunk[:, newest, None]  # [C, K, N, D]
-            power = forecaster.powers(at[:, newest + 1:] - at[:, newest, None])  # [C, K, powers]
+            change = chunk[:, newest + 1 :] - chunk[:, newest, None]  # [C, K, N, D]
+            power = forecaster.powers(at[:, newest + 1 :] - at[:, newest, None])  # [C, K, powers]
             gram = torch.einsum('cind,cjnd->cijd', past, past)
             normal += torch.einsum('ckp,ckq,cijd->dpiqj', power, power, gram)
             moment += torch.einsum('cpnd,cind->dpi', torch.einsum('ckp,cknd->cpnd', power, change), past)

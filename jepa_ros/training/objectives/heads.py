@@ -11,7 +11,8 @@ def point_likelihood(point, covariance, label):
     """
     Gaussian negative log likelihood of an image point.
 
-    :param point: float [M, 2]; `covariance`: float [M, 2, 2]; `label`: float [M, 2]; all in 0..1 of the image.
+    :param point: float [M, 2]; `covariance`: float [M, 2, 2]; `label`: float [M, 2]; all in 0..1 of the
+        image.
     :returns: float [M], nats, without the constant.
     """
     a, b, c = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
@@ -41,4 +42,7 @@ def classification(logits, label, smoothing=0.0):
     :returns: scalar; 0 (with a gradient of 0) where no clip has one.
     """
     known = (label != NO_CLASS).sum().clamp_min(1)
-    return F.cross_entropy(logits, label, ignore_index=NO_CLASS, label_smoothing=smoothing, reduction='sum') / known
+    return (
+        F.cross_entropy(logits, label, ignore_index=NO_CLASS, label_smoothing=smoothing, reduction='sum')
+        / known
+    )

@@ -2,7 +2,8 @@
 """
 The losses that train an encoder: I-JEPA's and V-JEPA's.
 
-Both ask the predictor for the target encoder's latents of what was hidden, and differ in what is hidden and in the norm.
+Both ask the predictor for the target encoder's latents of what was hidden, and differ in what is hidden and
+in the norm.
 """
 
 import torch
@@ -17,7 +18,8 @@ def distance(predicted, target, norm):
     """
     ‖ predicted − target ‖, the mean over all elements.
 
-    :param norm: 'l2' squared error (I-JEPA's paper), 'smooth_l1' with its bend at 1 (I-JEPA's code), 'l1' (V-JEPA).
+    :param norm: 'l2' squared error (I-JEPA's paper), 'smooth_l1' with its bend at 1 (I-JEPA's code), 'l1'
+        (V-JEPA).
     """
     return NORMS[norm](predicted, target)
 
@@ -42,8 +44,9 @@ def i_jepa(f, g, x, times, context_ids, target_ids, targets, norm='smooth_l1'):
     """
     I-JEPA, Assran et al. 2023, section 3; facebookresearch/ijepa `src/train.py`.
 
-    L_I-JEPA = Σ_k ‖ g_θ(f_θ(x_c), m_k) − sg(f_ξ(x_{t,k})) ‖² over K target blocks of 2D patches, as their mean. The context is
-    encoded once; each target is filled by itself, so that the queries of one block do not see those of another.
+    L_I-JEPA = Σ_k ‖ g_θ(f_θ(x_c), m_k) − sg(f_ξ(x_{t,k})) ‖² over K target blocks of 2D patches, as their
+    mean. The context is encoded once; each target is filled by itself, so that the queries of one block do
+    not see those of another.
 
     :param f: encoder; `g`: predictor; `x`: float [B, 3, 1, height, width], images; `times`: float [B, 1].
     :param context_ids: int64 [B, M], x_c; `target_ids`: int64 [B, K, Q], m_k.
@@ -55,32 +58,36 @@ def i_jepa(f, g, x, times, context_ids, target_ids, targets, norm='smooth_l1'):
     return distance(z_k, _take(targets, target_ids), norm)
 
 
-def v_jepa(f, g, v, times, masks, targets, norm='l1', context=0.0, grid=None):
+def v_jepa(f, g, v, times, masks, targets, norm='l1', context=None, grid=None):
     """
-    V-JEPA, Bardes et al. 2024, equation 1; facebookresearch/vjepa2 `app/vjepa/train.py`, `app/vjepa_2_1/train.py`.
+    V-JEPA, Bardes et al. 2024, equation 1; facebookresearch/vjepa2 `app/vjepa/train.py`,
+    `app/vjepa_2_1/train.py`.
 
-    L_V-JEPA = Σ_k ‖ g_θ(f_θ(v_c), m_k, Δt_k) − sg(f_ξ(v_{t,k})) ‖ over K targets, tubes of space and time, as the mean over the
-    masks. Δt_k enters through `times`: the predictor turns queries and keys by true times, so it knows how long before or after
-    the context each token is. With a block-causal encoder (its `window`) this is the objective of a streaming encoder.
+    L_V-JEPA = Σ_k ‖ g_θ(f_θ(v_c), m_k, Δt_k) − sg(f_ξ(v_{t,k})) ‖² over K targets, tubes of space and time,
+    as the mean over the masks, and with L1 in place of the square. Δt_k enters through `times`: the predictor
+    turns queries and keys by true times, so it knows how long before or after the context each token is. With
+    a block-causal encoder (its `window`) this is the objective of a streaming encoder.
 
-    V-JEPA 2.1 (Mur-Labadia et al. 2026, section 3) adds λ Σ_{i in c} d_i^(-1/2) | g_θ(...)_i − sg(f_ξ(v))_i | over the context
-    tokens, d_i the distance to the nearest hidden token.
+    V-JEPA 2.1 (Mur-Labadia et al. 2026, section 3) adds λ Σ_{i in c} d_i^(-1/2) | g_θ(...)_i − sg(f_ξ(v))_i |
+    over the context tokens, d_i the distance to the nearest hidden token.
 
     :param f: encoder; `g`: predictor; `v`: float [B, 3, F, height, width]; `times`: float [B, T], seconds.
-    :param masks: pairs of context ids int64 [B, M] and target ids int64 [B, K, Q]; each has its own pass of f.
+    :param masks: pairs of context ids int64 [B, M] and target ids int64 [B, K, Q]; each has its own pass of
+        f.
     :param targets: float [B, T * N, D], sg(LN(f_ξ(v))) of the whole clip.
     :param norm: key of `NORMS`.
-    :param context: λ, weight of the loss on context tokens (see `context_weight`); 0 for none. It needs the `grid` (rows,
-        columns), a predictor that takes `with_context`, and K = 1.
+    :param context: λ, weight of the loss on context tokens (see `context_weight`); None for none. It needs the
+        `grid` (rows, columns), a predictor that takes `with_context`, and K = 1.
     """
     losses = []
     for context_ids, target_ids in masks:
         z_c = f(v, times, context_ids)
-        if context:
+        if context is not None:
             (m,) = target_ids.unbind(1)
             z_k, again = g(z_c, context_ids, m, times, with_context=True)
-            error = (again - _take(targets, context_ids)).abs() * context_weights(context_ids, m, grid)[..., None]
-            losses.append(distance(z_k, _take(targets, m), norm) + context * error.mean())
+            error = (again - _take(targets, context_ids)).abs().mean(-1)
+            seen = (error * context_weights(context_ids, m, grid)).mean()
+            losses.append(distance(z_k, _take(targets, m), norm) + context * seen)
         else:
             z_k = _fill(g, z_c, context_ids, target_ids, times)
             losses.append(distance(z_k, _take(targets, target_ids), norm))
@@ -94,10 +101,12 @@ def masked_prediction(encoder, predictor, frames, times, context_ids, target_ids
 
 def context_weights(context_ids, target_ids, grid):
     """
-    d^(-1/2) of V-JEPA 2.1's context loss (facebookresearch/vjepa2, `app/vjepa_2_1/models/utils/masks_dist.py`).
+    d^(-1/2) of V-JEPA 2.1's context loss (facebookresearch/vjepa2,
+    `app/vjepa_2_1/models/utils/masks_dist.py`).
 
     :param context_ids: int64 [B, M]; `target_ids`: int64 [B, Q]; `grid`: (rows, columns).
-    :returns: float32 [B, M], d the Euclidean distance in slices, rows and columns to the nearest target token.
+    :returns: float32 [B, M], d the Euclidean distance in slices, rows and columns to the nearest target
+        token.
     """
     rows, columns = grid
 
@@ -111,7 +120,8 @@ def context_weight(step, final, start=15_000, end=30_000):
     """
     λ of V-JEPA 2.1's context loss: 0 until `start`, then rising in a line to `final` at `end`.
 
-    Without the pause the encoder learns to copy before it learns to predict. The released configurations end at 0.5 for video.
+    Without the pause the encoder learns to copy before it learns to predict. The released configurations end
+    at 0.5 for video.
     """
     return final * min(1.0, max(0.0, (step - start) / (end - start)))
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bank of clips as latents of the target encoder, encoded once: what stages on a frozen encoder draw from."""
+"""
+A bank of clips as latents of the target encoder, encoded once: what stages on a frozen encoder draw from.
+"""
 
 import math
 from dataclasses import dataclass
@@ -30,8 +32,9 @@ class _Part:
 @torch.no_grad()
 def latents_of(stage, frames, times):
     """
-    Latents that hold nothing of later slices: of all slices where the encoder is causal, and of a bidirectional one the
-    context of the window's last slices (`heads.window`), then every later slice as the newest of its own window.
+    Latents that hold nothing of later slices: of all slices where the encoder is causal, and of a
+    bidirectional one the context of the window's last slices (`heads.window`), then every later slice as the
+    newest of its own window.
 
     :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], s.
     :returns: float [B, T', N, D], of the last T' slices of the clip.
@@ -42,7 +45,7 @@ def latents_of(stage, frames, times):
     window = stage.config.heads.window
     context, _ = objectives.encode_prefix(target, v, times, window - 1, window)
     later = objectives.encode_newest(target, v, times, range(window, slices), window)
-    return torch.cat((context[:, -stage.config.forecaster.context:], later), 1)
+    return torch.cat((context[:, -stage.config.forecaster.context :], later), 1)
 
 
 @torch.no_grad()
@@ -53,13 +56,14 @@ def encode(stage, progress, stop, read=None):
     :param stage: a `Stage` whose section has the key `clips`.
     :param progress: `rich.progress.Progress`; `stop`: Event that asks to leave early.
     :param read: takes a `Clip` and returns an array with a row for each slice; its image points by default.
-    :returns: latents float16 [C, T', N, D], times float32 [C, T'] (s), what was read float32 [C, T', ...]; T' as in
-        `latents_of`.
+    :returns: latents float16 [C, T', N, D], times float32 [C, T'] (s), what was read float32 [C, T', ...]; T'
+        as in `latents_of`.
     """
     config, place, count, batch = stage.config, stage.place, stage.values.clips, stage.values.batch
     whole, chunks = [], math.ceil(count / batch)
     task = progress.add_task(f'latents for {stage.name}', total=chunks, figures='')
-    with ClipLoader(_Part(stage.clips, batch, place.rows(batch), read), 0, chunks, config.data.workers) as loader:
+    make = _Part(stage.clips, batch, place.rows(batch), read)
+    with ClipLoader(make, 0, chunks, config.data.workers) as loader:
         for number, drawn in enumerate(loader):
             if place.any(stop.is_set()):
                 break
@@ -67,11 +71,13 @@ def encode(stage, progress, stop, read=None):
             with place.autocast(config.bf16):
                 latents = latents_of(stage, frames, times)
             slices = latents.shape[1]
-            parts = [place.gather(part).cpu() for part in (latents.half(), times[:, -slices:], found[:, -slices:])]
+            parts = latents.half(), times[:, -slices:], found[:, -slices:]
+            parts = [place.gather(part).cpu() for part in parts]
             whole = whole or [part.new_empty(count, *part.shape[1:]) for part in parts]
             for rows, part in zip(whole, parts):
-                rows[number * batch:(number + 1) * batch] = part[:count - number * batch]
+                rows[number * batch : (number + 1) * batch] = part[: count - number * batch]
             progress.advance(task)
     if whole:
-        stage.model.latent_mean.copy_(whole[0].flatten(0, 2)[::7].float().mean(0))  # one in seven tells the mean as well
+        some = whole[0].flatten(0, 2)[::7]  # one in seven tells the mean as well
+        stage.model.latent_mean.copy_(some.float().mean(0))
     return whole

@@ -2,7 +2,8 @@
 """
 A large encoder, often one that looks both ways, teaches a small streaming one.
 
-Clips are drawn in the teacher's resolution and made smaller for the student, so that both see the same picture.
+Clips are drawn in the teacher's resolution and made smaller for the student, so that both see the same
+picture.
 """
 
 from dataclasses import dataclass
@@ -46,10 +47,13 @@ class Distillation(Stage):
         return self.clips.files('distillation', step, range(self.values.batch))
 
     def loss(self, frames, times):
-        """:param frames: uint8 [B, F, H, W, 3] in the teacher's resolution; `times`: float32 [B, T], seconds."""
+        """
+        :param frames: uint8 [B, F, H, W, 3] in the teacher's resolution; `times`: float32 [B, T], seconds.
+        """
         v, of = models.normalise(frames), self.model.encoder_config
         targets = objectives.on_grid(self.teacher(v, times), self.teacher.grid, of.grid).flatten(1, 2)
-        return objectives.distillation(self.model.encoder, self.model.projection, self._smaller(v), times, targets), {}
+        student = self.model.encoder, self.model.projection
+        return objectives.distillation(*student, self._smaller(v), times, targets), {}
 
     def _smaller(self, v):
         """Frames float [B, 3, F, H, W] in the student's resolution."""
@@ -71,14 +75,14 @@ class Distillation(Stage):
 
     def _figures(self, clips):
         def latents(frames, times):
-            found = objectives.encode_targets(self.model.target, self._smaller(models.normalise(frames)), times)
-            return found.unflatten(1, (times.shape[1], -1))
+            v = self._smaller(models.normalise(frames))
+            return objectives.encode_targets(self.model.target, v, times).unflatten(1, (times.shape[1], -1))
 
         def losses(frames, times):
             return self.loss(frames, times)[0].expand(len(frames))
 
         with self.place.autocast(self.config.bf16 and self.place.device.type != 'cpu'):
-            encoded, each = zip(*((self.place.share(latents, *chunk).cpu(), self.place.share(losses, *chunk).cpu())
+            encoded, each = zip(*([self.place.share(of, *chunk).cpu() for of in (latents, losses)]
                                   for chunk in splits.chunks(self, clips)))
         return {'loss': float(torch.cat(each).mean()), **splits.spread(encoded)}
 
