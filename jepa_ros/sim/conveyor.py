@@ -3,62 +3,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from dataclasses import dataclass
-
 import numpy as np
 
-from jepa_ros.errors import JepaError
 from jepa_ros.sim.belt import BeltProgram
-from jepa_ros.sim.world import BELT_PERIOD, BELT_TOP, GRIP_SAMPLES, Bin, build
+from jepa_ros.sim.hall import MAX_TIMESTEP, START_TIME, Hall, Handle, SimError, import_mujoco
+from jepa_ros.sim.world import build
 
-MAX_TIMESTEP = 0.002  # s
-START_TIME = 1.0  # s: a zero stamp means "no stamp" in ROS
-VISIBLE_SHARE = 0.4  # of the grip bar
-
-
-class SimError(JepaError):
-    """The simulator cannot run here."""
+__all__ = ['MAX_TIMESTEP', 'START_TIME', 'ConveyorScene', 'Handle', 'SimError', 'import_mujoco']
 
 
-def import_mujoco():
-    """Import MuJoCo with an offscreen renderer.
-
-    :raises SimError: naming what to install.
-    """
-    if sys.platform == 'linux':
-        os.environ.setdefault('MUJOCO_GL', 'egl')
-    try:
-        import mujoco
-    except ModuleNotFoundError as error:
-        raise SimError(f"the simulator needs MuJoCo: pip install 'jepa_ros[sim]' ({error})") from error
-    except (ImportError, AttributeError, RuntimeError, OSError) as error:  # its GL loader raises any of these
-        raise _no_renderer(error) from error
-    return mujoco
-
-
-def _no_renderer(error: BaseException) -> SimError:
-    backend = os.environ.get('MUJOCO_GL', '')
-    return SimError(
-        f'MuJoCo found no OpenGL for MUJOCO_GL={backend}: expected the Debian packages libegl1 and '
-        f'libgl1-mesa-dri (or libosmesa6, with MUJOCO_GL=osmesa), found: {error}'
-    )
-
-
-@dataclass(frozen=True)
-class Handle:
-    """Where the handle of the bin in view is in the picture.
-
-    :param xy: float64 [2], 0..1 of the image from its upper left corner.
-    :param visible: False while something is in front of most of the grip bar.
-    """
-
-    xy: np.ndarray
-    visible: bool
-
-
-class ConveyorScene:
+class ConveyorScene(Hall):
     """A belt carries one bin after another past the camera and behind a pillar.
 
     Everything follows from the seed: the same seed, size and fps give the same frames on the same machine,
@@ -72,53 +26,13 @@ class ConveyorScene:
     """
 
     def __init__(self, seed: int, size: tuple[int, int] = (240, 320), fps: float = 30.0, fine: bool = False):
-        mujoco = self._mujoco = import_mujoco()
-        self.seed, self.size, self.fps = seed, tuple(size), fps
         self._substeps = int(np.ceil(1 / fps / MAX_TIMESTEP))
-        world = build(seed, 1 / fps / self._substeps, shadows=fine)
-        self._model = mujoco.MjModel.from_xml_string(world.xml, world.assets)
-        self._data = mujoco.MjData(self._model)
-        try:
-            self._renderer = mujoco.Renderer(self._model, *self.size)
-        except Exception as error:  # depending on the backend: RuntimeError, AttributeError, a GL error
-            raise _no_renderer(error) from error
+        super().__init__(seed, size, fps, build(seed, 1 / fps / self._substeps, shadows=fine))
+        self._renderer  # made now, so that a missing one is known now
         self._rng = np.random.default_rng([seed, 2])
         self._program = BeltProgram(np.random.default_rng([seed, 3]))
-        self._bins = world.bins
-        self._camera = self._model.camera('camera').id
-        self._frame = 0
-        for place, bin_ in enumerate(self._bins):
-            self._put(bin_, (place - 1.5, 3.0, 0.01), 0.0, 0.0)
-        self.bin = self._bins[0]
-        mujoco.mj_forward(self._model, self._data)
-        self._ends = self._edge(-1), self._edge(+1)
-        self._enter(self._rng.uniform(self._ends[0], 0.0))
-        mujoco.mj_forward(self._model, self._data)
-
-    def __enter__(self) -> ConveyorScene:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the renderer."""
-        self._renderer.close()
-
-    @property
-    def time(self) -> float:
-        """Time of the current frame, s, above zero."""
-        return START_TIME + self._frame / self.fps
-
-    @property
-    def stamp_ns(self) -> int:
-        """Stamp of the current frame."""
-        return round(self.time * 1e9)
-
-    @property
-    def belt_speed(self) -> float:
-        """m/s, positive downstream, which is to the right in the picture."""
-        return float(self._data.joint('belt').qvel[0])
+        self._enter(self.bin, self._rng.uniform(self._ends[0], 0.0), self._rng)
+        self._mujoco.mj_forward(self._model, self._data)
 
     def step(self) -> None:
         """Advance the physics to the next camera frame."""
@@ -126,75 +40,11 @@ class ConveyorScene:
         for _ in range(self._substeps):
             data.ctrl[0] = self._program.step(model.opt.timestep)
             self._mujoco.mj_step(model, data)
-        belt = data.joint('belt')  # its picture repeats: the belt never comes to an end
-        belt.qpos[0] = (belt.qpos[0] + BELT_PERIOD / 2) % BELT_PERIOD - BELT_PERIOD / 2
+        self._wrap_belt()
         x = data.body(self.bin.name).xpos[0]
         if not self._ends[0] - 0.05 < x < self._ends[1] + 0.05:
-            self._put(self.bin, (self._bins.index(self.bin) - 1.5, 3.0, 0.01), 0.0, 0.0)
+            self._park(self.bin)
             self.bin = self._bins[(self._bins.index(self.bin) + 1) % len(self._bins)]
-            self._enter(self._ends[0])
+            self._enter(self.bin, self._ends[0], self._rng)
         self._mujoco.mj_forward(model, data)
         self._frame += 1
-
-    def render(self) -> np.ndarray:
-        """Return the camera picture of the current frame, RGB uint8 [H, W, 3]."""
-        self._renderer.update_scene(self._data, self._camera)
-        return self._renderer.render()
-
-    def handle(self) -> Handle | None:
-        """Return where the handle is, or None while it is outside the picture."""
-        points = self._grip_points()
-        xy = self._project(points[GRIP_SAMPLES // 2])
-        if not np.all((xy >= 0) & (xy < 1)):
-            return None
-        return Handle(xy, self._seen(points) >= VISIBLE_SHARE)
-
-    def camera_matrix(self) -> np.ndarray:
-        """Return the pinhole matrix K, float64 [3, 3], px."""
-        height, width = self.size
-        focal = height / 2 / np.tan(np.radians(self._model.cam_fovy[self._camera]) / 2)
-        return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-
-    def _grip_points(self) -> np.ndarray:
-        body = self._data.body(self.bin.name)
-        return body.xpos + self.bin.grip @ body.xmat.reshape(3, 3).T
-
-    def _project(self, point: np.ndarray) -> np.ndarray:
-        """Return the place of a world point in the picture, 0..1."""
-        camera = self._data.cam(self._camera)
-        x, y, z = camera.xmat.reshape(3, 3).T @ (point - camera.xpos)
-        u, v, w = self.camera_matrix() @ (x, -y, -z)  # MuJoCo's cameras look along -z, with y up
-        return np.array([u, v]) / w / self.size[::-1]
-
-    def _seen(self, points: np.ndarray) -> float:
-        """Return the share of points whose line of sight meets the grip bar first."""
-        grip = self._model.geom(f'{self.bin.name}_grip').id
-        eye = self._data.cam(self._camera).xpos
-        hit = np.zeros(1, np.int32)
-        seen = 0
-        for point in points:
-            self._mujoco.mj_ray(self._model, self._data, eye, point - eye, None, True, -1, hit)
-            seen += hit[0] == grip
-        return seen / len(points)
-
-    def _edge(self, direction: int) -> float:
-        """Return the x at which a bin is just out of the picture, upstream (-1) or downstream (+1)."""
-        radius = max(bin_.radius for bin_ in self._bins)
-        x = 0.0
-        while (
-            abs(x) < 1.5
-            and 0 <= self._project(np.array([x - direction * radius, 0.1, BELT_TOP + 0.1]))[0] <= 1
-        ):
-            x += direction * 0.01
-        return x
-
-    def _enter(self, x: float) -> None:
-        """Put the current bin on the belt, in random orientation, moving with it."""
-        yaw = self._rng.uniform(-0.6, 0.6) + np.pi * self._rng.integers(2)
-        y = self._rng.uniform(-0.05, 0.05)
-        self._put(self.bin, (x, y, BELT_TOP + 0.001), yaw, self.belt_speed)
-
-    def _put(self, bin_: Bin, position: tuple[float, float, float], yaw: float, speed: float) -> None:
-        joint = self._data.joint(bin_.name)
-        joint.qpos[:] = (*position, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
-        joint.qvel[:] = (speed, 0, 0, 0, 0, 0)

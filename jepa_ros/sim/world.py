@@ -7,7 +7,7 @@ from primitives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -64,7 +64,16 @@ class World:
     bins: list[Bin]
 
 
-def _element(tag: str, **attributes) -> str:
+@dataclass(frozen=True)
+class Fixture:
+    """What is put into the hall besides: elements of the MJCF sections of these names."""
+
+    worldbody: list[str] = field(default_factory=list)
+    actuator: list[str] = field(default_factory=list)
+    equality: list[str] = field(default_factory=list)
+
+
+def element(tag: str, **attributes) -> str:
     """Return an XML element; numbers and arrays become text, and None is left out."""
 
     def text(value) -> str:
@@ -74,33 +83,35 @@ def _element(tag: str, **attributes) -> str:
     return f'<{tag} ' + ' '.join(f'{name}={quoteattr(value)}' for name, value in given.items()) + '/>'
 
 
-def _geom(type_: str, size, pos, paint=None, solid: bool = True, **more) -> str:
+def geom(type_: str, size, pos, paint=None, solid: bool = True, **more) -> str:
     """Return a geom of a colour (or of a `material`); one that is not solid is only to be seen."""
     if not solid:
         more.update(contype=0, conaffinity=0, mass=0)
     rgba = None if paint is None else (*paint, 1.0)
-    return _element('geom', type=type_, size=size, pos=pos, rgba=rgba, **more)
+    return element('geom', type=type_, size=size, pos=pos, rgba=rgba, **more)
 
 
-def _box(half, pos, paint=None, solid: bool = True, **more) -> str:
-    return _geom('box', half, pos, paint, solid, **more)
+def box(half, pos, paint=None, solid: bool = True, **more) -> str:
+    return geom('box', half, pos, paint, solid, **more)
 
 
-def build(seed: int, timestep: float, shadows: bool) -> World:
+def build(seed: int, timestep: float, shadows: bool, fixture: Fixture | None = None) -> World:
     """Build the hall of one seed: bins, belt, pillar, camera, light and background.
 
     :param timestep: of the physics, s.
     :param shadows: whether lamps cast shadows.
+    :param fixture: what is put in besides; the hall is the same with and without.
     """
+    fixture = fixture or Fixture()
     rng = np.random.default_rng([seed, 1])
     assets, materials = {}, []
 
     def material(name: str, image: np.ndarray, repeat: tuple[float, float]) -> None:
         file = f'{name}.png'
         assets[file] = textures.png(image)
-        materials.append(_element('texture', name=name, type='2d', file=file, content_type='image/png'))
+        materials.append(element('texture', name=name, type='2d', file=file, content_type='image/png'))
         look = {'texrepeat': repeat, 'specular': 0.2, 'shininess': 0.1}
-        materials.append(_element('material', name=name, texture=name, **look))
+        materials.append(element('material', name=name, texture=name, **look))
 
     belt_colour = tuple(rng.uniform(0.16, 0.34) + rng.normal(0, 0.03, 3))
     wall_colour = tuple(np.clip(rng.uniform(0.45, 0.8) + rng.normal(0, 0.10, 3), 0.1, 0.95))
@@ -111,18 +122,21 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
     material('floor', textures.speckled(rng, floor_colour, (256, 256), 0.06), (6, 6))
     material('hazard', textures.hazard(rng), (1, 6))
 
+    newline = '\n    '
     bins = _bins(rng)
     parts = [
         *_light(rng, shadows),
-        _geom('plane', (4, 4, 0.1), None, material='floor', name='floor'),
-        _box((4, 0.05, 2), (0, rng.uniform(1.0, 1.8), 1.6), material='wall', name='wall'),
+        geom('plane', (4, 4, 0.1), None, material='floor', name='floor'),
+        box((4, 0.05, 2), (0, rng.uniform(1.0, 1.8), 1.6), material='wall', name='wall'),
         *_background(rng),
         *_conveyor_frame(rng),
         *_pillar(rng),
         _camera(rng),
         *(xml for _, xml in bins),
+        *fixture.worldbody,
     ]
-    newline = '\n    '
+    actuators = ['<velocity name="belt" joint="belt" kv="2000"/>', *fixture.actuator]
+    equality = ''.join(['\n  <equality>', *(newline + e for e in fixture.equality), '\n  </equality>'])
     xml = f"""<mujoco model="conveyor">
   <compiler angle="radian"/>
   <option timestep="{timestep!r}" integrator="implicitfast" cone="elliptic" impratio="10"
@@ -149,8 +163,8 @@ def build(seed: int, timestep: float, shadows: bool) -> World:
     </body>
   </worldbody>
   <actuator>
-    <velocity name="belt" joint="belt" kv="2000"/>
-  </actuator>
+    {newline.join(actuators)}
+  </actuator>{equality if fixture.equality else ''}
 </mujoco>
 """
     return World(xml, assets, [b for b, _ in bins])
@@ -161,7 +175,7 @@ def _light(rng: np.random.Generator, shadows: bool) -> list[str]:
     tint = np.array([1 + warmth, 1.0, 1 - warmth])
     sun = rng.uniform(-0.8, 0.8), rng.uniform(-0.3, 0.9), -1.0
     return [
-        _element(
+        element(
             'light',
             type='directional',
             pos=(0, -1, 3),
@@ -171,7 +185,7 @@ def _light(rng: np.random.Generator, shadows: bool) -> list[str]:
             ambient=rng.uniform(0.12, 0.28) * tint,
             specular=(0.2, 0.2, 0.2),
         ),
-        _element(
+        element(
             'light',
             type='spot',
             pos=(rng.uniform(-1.2, 1.2), rng.uniform(-0.8, 0.2), 2.4),
@@ -191,7 +205,7 @@ def _camera(rng: np.random.Generator) -> str:
     back = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0, 0, 1], back)
     right /= np.linalg.norm(right)
-    return _element(
+    return element(
         'camera',
         name='camera',
         pos=position,
@@ -205,8 +219,8 @@ def _pillar(rng: np.random.Generator) -> list[str]:
     half = rng.uniform(0.050, 0.075)
     x, y = rng.uniform(-0.24, 0.24), -BELT_HALF_WIDTH - 0.14
     paint = np.clip(rng.uniform(0.3, 0.8) + rng.normal(0, 0.08, 3), 0, 1)
-    body = _box((half, half, 1.25), (x, y, 1.25), paint, name='pillar')
-    band = _box((half + 0.002, half + 0.002, 0.22), (x, y, BELT_TOP - 0.18), material='hazard', solid=False)
+    body = box((half, half, 1.25), (x, y, 1.25), paint, name='pillar')
+    band = box((half + 0.002, half + 0.002, 0.22), (x, y, BELT_TOP - 0.18), material='hazard', solid=False)
     return [body, band]
 
 
@@ -217,12 +231,12 @@ def _conveyor_frame(rng: np.random.Generator) -> list[str]:
     parts = []
     for side in (-1, 1):
         y = side * (BELT_HALF_WIDTH + 0.025)
-        parts.append(_box((BELT_HALF_LENGTH, 0.022, 0.05), (0, y, BELT_TOP - 0.035), paint))
-        parts.append(_box((BELT_HALF_LENGTH, 0.006, 0.008), (0, y, BELT_TOP + 0.03), steel))
+        parts.append(box((BELT_HALF_LENGTH, 0.022, 0.05), (0, y, BELT_TOP - 0.035), paint))
+        parts.append(box((BELT_HALF_LENGTH, 0.006, 0.008), (0, y, BELT_TOP + 0.03), steel))
         for x in np.arange(-2.2, 2.3, 0.4):
-            parts.append(_box((0.008, 0.006, 0.02), (x, y, BELT_TOP + 0.012), steel, solid=False))
+            parts.append(box((0.008, 0.006, 0.02), (x, y, BELT_TOP + 0.012), steel, solid=False))
         for x in (-1.6, -0.55, 0.55, 1.6):
-            parts.append(_box((0.03, 0.02, BELT_TOP / 2 - 0.04), (x, y, BELT_TOP / 2 - 0.04), steel * 0.7))
+            parts.append(box((0.03, 0.02, BELT_TOP / 2 - 0.04), (x, y, BELT_TOP / 2 - 0.04), steel * 0.7))
     return parts
 
 
@@ -232,19 +246,19 @@ def _background(rng: np.random.Generator) -> list[str]:
     shelf = rng.uniform(0.6, 0.9)
     paint = np.clip(rng.uniform(0.2, 0.7) + rng.normal(0, 0.1, 3), 0, 1)
     for z in (0.35, 0.85):
-        parts.append(_box((1.6, 0.16, 0.015), (0, shelf, z), paint))
+        parts.append(box((1.6, 0.16, 0.015), (0, shelf, z), paint))
         x = -1.5
         while x < 1.4:
             half = rng.uniform((0.04, 0.05, 0.04), (0.13, 0.12, 0.15))
             if rng.random() < 0.65:
                 colour = np.clip(rng.uniform(0.15, 0.85, 3) * 0.5 + rng.uniform(0.1, 0.45), 0, 1)
-                parts.append(_box(half, (x + half[0], shelf, z + 0.015 + half[2]), colour))
+                parts.append(box(half, (x + half[0], shelf, z + 0.015 + half[2]), colour))
             x += 2 * half[0] + rng.uniform(0.01, 0.2)
     for x in (-1.55, 0.0, 1.55):
-        parts.append(_box((0.02, 0.16, 0.5), (x, shelf + 0.01, 0.5), paint * 0.8))
+        parts.append(box((0.02, 0.16, 0.5), (x, shelf + 0.01, 0.5), paint * 0.8))
     for _ in range(rng.integers(0, 3)):
         x, radius = rng.uniform(-1.3, 1.3), rng.uniform(0.02, 0.06)
-        parts.append(_geom('cylinder', (radius, 1.5), (x, 0.98, 1.5), rng.uniform(0.2, 0.8, 3), solid=False))
+        parts.append(geom('cylinder', (radius, 1.5), (x, 0.98, 1.5), rng.uniform(0.2, 0.8, 3), solid=False))
     return parts
 
 
@@ -293,14 +307,14 @@ def _bin(rng: np.random.Generator, name: str, shape: str, colour: str, accent: s
     for side, end in zip((-1, 1), ends):
         post = (*end[:2], foot, *end)
         parts.append(
-            _geom('capsule', thick * 0.8, None, second * 0.8, fromto=post, name=f'{name}_post{side}')
+            geom('capsule', thick * 0.8, None, second * 0.8, fromto=post, name=f'{name}_post{side}')
         )
-    parts.append(_geom('capsule', thick, None, second, fromto=ends.ravel(), name=f'{name}_grip'))
+    parts.append(geom('capsule', thick, None, second, fromto=ends.ravel(), name=f'{name}_grip'))
     share = np.linspace(0.08, 0.92, GRIP_SAMPLES)[:, None]
     lines = [
         f'<body name="{name}" pos="0 3 0">',
-        _element('freejoint', name=name),
-        _element('inertial', pos=(0, 0, 0.35 * height), mass=0.8, diaginertia=(0.006, 0.006, 0.006)),
+        element('freejoint', name=name),
+        element('inertial', pos=(0, 0, 0.35 * height), mass=0.8, diaginertia=(0.006, 0.006, 0.006)),
         *parts,
         '</body>',
     ]
@@ -311,16 +325,16 @@ def _bin(rng: np.random.Generator, name: str, shape: str, colour: str, accent: s
 def _walls(length: float, width: float, height: float, paint: np.ndarray) -> list[str]:
     """A floor and four walls."""
     wall = 0.006
-    parts = [_box((length - wall, width - wall, wall), (0, 0, wall), paint * 0.8)]
+    parts = [box((length - wall, width - wall, wall), (0, 0, wall), paint * 0.8)]
     for side in (-1, 1):
-        parts.append(_box((length, wall, height / 2), (0, side * (width - wall), height / 2), paint))
-        parts.append(_box((wall, width, height / 2), (side * (length - wall), 0, height / 2), paint))
+        parts.append(box((length, wall, height / 2), (0, side * (width - wall), height / 2), paint))
+        parts.append(box((wall, width, height / 2), (side * (length - wall), 0, height / 2), paint))
     return parts
 
 
 def _rim(length: float, width: float, height: float, paint: np.ndarray) -> list[str]:
     return [
-        _box((length + 0.005, 0.010, 0.008), (0, side * width, height), paint * 0.7, solid=False)
+        box((length + 0.005, 0.010, 0.008), (0, side * width, height), paint * 0.7, solid=False)
         for side in (-1, 1)
     ]
 
@@ -330,8 +344,8 @@ def _bands(length: float, width: float, height: float, paint: np.ndarray) -> lis
     parts = []
     for side in (-1, 1):
         for z in (0.3 * height, 0.75 * height):
-            parts.append(_box((length + 0.002, 0.003, 0.018), (0, side * width, z), paint, solid=False))
-            parts.append(_box((0.003, width + 0.002, 0.018), (side * length, 0, z), paint, solid=False))
+            parts.append(box((length + 0.002, 0.003, 0.018), (0, side * width, z), paint, solid=False))
+            parts.append(box((0.003, width + 0.002, 0.018), (side * length, 0, z), paint, solid=False))
     return parts
 
 
@@ -341,19 +355,19 @@ def _contents(rng: np.random.Generator, length: float, width: float, height: flo
         half = rng.uniform((0.015, 0.015, 0.02), (0.04, 0.035, height / 2))
         x, y = rng.uniform(-1, 1) * (length - 0.06), rng.uniform(-1, 1) * (width - 0.05)
         paint, turn = rng.uniform(0.1, 0.9, 3), (0, 0, rng.uniform(0, np.pi))
-        parts.append(_box(half, (x, y, 0.012 + half[2]), paint, solid=False, euler=turn))
+        parts.append(box(half, (x, y, 0.012 + half[2]), paint, solid=False, euler=turn))
     return parts
 
 
 def _drum(radius: float, height: float, paint: np.ndarray, second: np.ndarray) -> list[str]:
     bands = [
-        _geom('cylinder', (radius + 0.003, 0.012), (0, 0, z * height), second, solid=False)
+        geom('cylinder', (radius + 0.003, 0.012), (0, 0, z * height), second, solid=False)
         for z in (0.25, 0.75)
     ]
-    return [_geom('cylinder', (radius, height / 2), (0, 0, height / 2), paint), *bands]
+    return [geom('cylinder', (radius, height / 2), (0, 0, height / 2), paint), *bands]
 
 
 def _case(length: float, width: float, height: float, paint: np.ndarray, second: np.ndarray) -> list[str]:
     band = (0.015, width + 0.002, height / 2 + 0.002)
-    bands = [_box(band, (x * length, 0, height / 2), second, solid=False) for x in (-0.6, 0.6)]
-    return [_box((length, width, height / 2), (0, 0, height / 2), paint), *bands]
+    bands = [box(band, (x * length, 0, height / 2), second, solid=False) for x in (-0.6, 0.6)]
+    return [box((length, width, height / 2), (0, 0, height / 2), paint), *bands]
