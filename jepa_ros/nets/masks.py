@@ -188,9 +188,3 @@ def draw_masks(recipe, step_rng, clip_rngs, grid, slices):
     """
     sizes = recipe.sizes(step_rng, grid)
     return equalise([recipe.draw(rng, grid, sizes) for rng in clip_rngs], grid, slices)
-
-
-def tube_masks(rng, batch, grid, slices, blocks, scale):
-    """`draw_masks` of one target from one generator: context ids int64 [B, M], target ids int64 [B, Q]."""
-    context, targets = draw_masks(Tubes(blocks, scale), rng, rng.spawn(batch), grid, slices)
-    return context, targets[:, 0]

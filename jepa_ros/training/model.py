@@ -23,8 +23,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 class Model(nn.Module):
     """
-    Encoder, target encoder, predictor and forecaster; where the configuration asks for them, readout, action forecaster and the
-    projection to a teacher's latents.
+    Encoder, target encoder, predictor and forecaster; where the configuration asks for them, readout, action
+    forecaster and the projection to a teacher's latents.
 
     :param config: `config.Config`.
     """

@@ -19,7 +19,6 @@ from jepa_ros.training.objectives.masked import (
     distance,
     encode_targets,
     i_jepa,
-    masked_prediction,
     v_jepa,
 )
 from jepa_ros.training.objectives.prefix import encode_newest, encode_prefix
@@ -39,7 +38,6 @@ __all__ = [
     'gaussian_likelihood',
     'i_jepa',
     'joint_forecast',
-    'masked_prediction',
     'on_grid',
     'point_likelihood',
     'start_from_least_squares',

@@ -94,11 +94,6 @@ def v_jepa(f, g, v, times, masks, targets, norm='l1', context=None, grid=None):
     return torch.stack(losses).mean()
 
 
-def masked_prediction(encoder, predictor, frames, times, context_ids, target_ids, targets):
-    """`v_jepa` with one mask: `context_ids` int64 [B, M], `target_ids` int64 [B, Q]."""
-    return v_jepa(encoder, predictor, frames, times, [(context_ids, target_ids[:, None])], targets)
-
-
 def context_weights(context_ids, target_ids, grid):
     """
     d^(-1/2) of V-JEPA 2.1's context loss (facebookresearch/vjepa2,

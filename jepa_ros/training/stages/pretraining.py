@@ -29,8 +29,8 @@ class MaskedClips:
 
     def __call__(self, step):
         """
-        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), the step, and for each mask, as `masks` gives
-            them, the context's and the targets' ids.
+        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), the step, and for each mask, as
+            `masks` gives them, the context's and the targets' ids.
         """
         frames, times, _ = self.clips.draw('pretraining', step, self.rows)
         rows = slice(self.rows.start, self.rows.stop)
@@ -41,8 +41,8 @@ class MaskedClips:
         """
         Masks of a whole batch, of equal size.
 
-        :returns: for each mask of a clip, ids int64 [B, I, M] and [B, I, K, Q] of I separately masked parts of it: the clip
-            itself (V-JEPA), or each of its frames (I-JEPA).
+        :returns: for each mask of a clip, ids int64 [B, I, M] and [B, I, K, Q] of I separately masked parts
+            of it: the clip itself (V-JEPA), or each of its frames (I-JEPA).
         """
         slices, parts = (1, self.config.data.slices) if self.config.pretraining.objective == 'ijepa' \
             else (self.config.data.slices, 1)
@@ -54,7 +54,8 @@ class MaskedClips:
     def _recipes(self, rng):
         of = self.config.masks
         if self.config.pretraining.objective == 'ijepa':
-            return [MultiBlock(of.target_blocks, tuple(of.target_scale), tuple(of.context_scale), min_keep=of.min_keep)]
+            return [MultiBlock(of.target_blocks, tuple(of.target_scale), tuple(of.context_scale),
+                               min_keep=of.min_keep)]
         both = Tubes(of.short_blocks, of.short_scale), Tubes(of.long_blocks, of.long_scale)
         return both if of.both else [both[int(rng.random() >= 0.5)]]
 
@@ -79,20 +80,23 @@ class Pretraining(Stage):
         :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], seconds.
         :param step: 0-based update, None in validation; `ids`: as `MaskedClips.masks` gives them.
         """
-        masks = [(context_ids.flatten(0, 1), target_ids.flatten(0, 1)) for context_ids, target_ids in zip(ids[::2], ids[1::2])]
-        v = models.normalise(frames)
-        masked, targets = (self._ijepa if self.values.objective == 'ijepa' else self._vjepa)(v, times, step, masks)
+        ids = [of.flatten(0, 1) for of in ids]
+        masks, v = list(zip(ids[::2], ids[1::2])), models.normalise(frames)
+        objective = self._ijepa if self.values.objective == 'ijepa' else self._vjepa
+        masked, targets = objective(v, times, step, masks)
         if not self.values.forecast or step is None:
             return masked, {}
         forecast = self._forecast(v, times, step, targets)
-        return masked + self.values.forecast * forecast, {'masked': masked.detach(), 'forecast': forecast.detach()}
+        figures = {'masked': masked.detach(), 'forecast': forecast.detach()}
+        return masked + self.values.forecast * forecast, figures
 
     def _ijepa(self, v, times, _step, masks):
         """Every frame is an image of its own. :returns: loss, and the targets float [B, T * N, D]."""
         model, ((context_ids, target_ids),) = self.model, masks
         x, at = v.transpose(1, 2).flatten(0, 1)[:, :, None], times.reshape(-1, 1)
         targets = objectives.encode_targets(model.target, x, at)
-        loss = objectives.i_jepa(model.encoder, model.predictor, x, at, context_ids, target_ids, targets, self.values.norm)
+        loss = objectives.i_jepa(model.encoder, model.predictor, x, at, context_ids, target_ids, targets,
+                                 self.values.norm)
         return loss, targets.unflatten(0, times.shape).flatten(1, 2)
 
     def _vjepa(self, v, times, step, masks):
@@ -101,14 +105,15 @@ class Pretraining(Stage):
         targets = objectives.encode_targets(model.target, v, times)
         context = objectives.context_weight(step, values.context_loss, *values.context_loss_rise) \
             if values.context_loss and step is not None else None
-        return objectives.v_jepa(model.encoder, model.predictor, v, times, masks, targets, values.norm, context,
-                                 model.encoder_config.grid), targets
+        loss = objectives.v_jepa(model.encoder, model.predictor, v, times, masks, targets, values.norm,
+                                 context, model.encoder_config.grid)
+        return loss, targets
 
     def _forecast(self, v, times, step, targets):
-        rng, context, slices = generator(self.config.seed, 'joint', step), self.model.forecaster.context, times.shape[1]
-        newest = int(rng.integers(context - 1, slices - 1))
+        model, rng, slices = self.model, generator(self.config.seed, 'joint', step), times.shape[1]
+        newest = int(rng.integers(model.forecaster.context - 1, slices - 1))
         later = list(range(newest + 1, slices))
-        return objectives.joint_forecast(self.model.encoder, self.model.forecaster, v, times, newest, later, targets)
+        return objectives.joint_forecast(model.encoder, model.forecaster, v, times, newest, later, targets)
 
     def after_update(self, step):
         momentum = schedules.momentum(step, self.values)
