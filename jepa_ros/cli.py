@@ -25,6 +25,7 @@ COMMANDS = {
     'export': ('jepa_ros.export.command', 'turn a training checkpoint into an engine bundle'),
     'build': ('jepa_ros.engine.build_command', 'build the TensorRT plans of a bundle for this GPU'),
     'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on held-out recordings'),
+    'replay': ('jepa_ros.evaluation.replay_command', 'run recordings through a bundle: report page, JSON, MCAP'),
     'sim': ('jepa_ros.sim.command', 'record bags and videos from the simulated conveyor'),
     'bench': ('jepa_ros.bench.command', 'measure what the nodes and the transport cost on this machine'),
 }

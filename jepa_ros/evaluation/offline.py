@@ -77,7 +77,8 @@ class OfflineRun:
     :ivar arrivals: of every frame so far
     :ivar seconds: durations (s) by stage, one each per frame read, frame decoded, step and forecast
     :ivar steps: stamp of the newest frame (ns) to the seconds that encoding and forecasting took
-    :ivar faults: sentence to number of times, for frames that do not decode and steps that failed
+    :ivar faults: how many frames did not decode (``undecodable``) and how many steps failed (``step``)
+    :ivar first_fault: what the first of each kind said
     :ivar stamp_fault: what is wrong with the header stamps so that those of the bag were taken, or None
     """
 
@@ -89,6 +90,7 @@ class OfflineRun:
         self.seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
         self.steps: dict[int, float] = {}
         self.faults: Counter[str] = Counter()
+        self.first_fault: dict[str, str] = {}
         self.stamp_fault: str | None = None
         self._last_step = 0.1
 
@@ -140,7 +142,7 @@ class OfflineRun:
         try:
             image, geometry = decode(frame, self._session.manifest.image_size)
         except ImageError as error:
-            self.faults[f'a frame does not decode: {error}'] += 1
+            self._fault('undecodable', error)
             self.arrivals.append(Arrival(now, stamp_ns, None))
             return None
         took = time.perf_counter() - began
@@ -157,7 +159,7 @@ class OfflineRun:
             futures = self._session.forecast(self._horizons) if self._session.manifest.forecaster else None
             done = time.perf_counter()
         except EngineError as error:  # as in the node: one bad slice must not end the stream
-            self.faults[f'a step failed: {error}'] += 1
+            self._fault('step', error)
             self._session.reset()
             return None
         self.seconds['encode'].append(encoded - began)
@@ -165,6 +167,10 @@ class OfflineRun:
             self.seconds['forecast'].append(done - encoded)
         self.steps[latents.stamp_ns] = done - began
         return Step(latents, futures, frames.reset, now, frame, frames.geometry)
+
+    def _fault(self, kind: str, error: Exception) -> None:
+        self.faults[kind] += 1
+        self.first_fault.setdefault(kind, str(error))
 
 
 def decode(frame: RecordedFrame, size: tuple[int, int]) -> tuple[np.ndarray, Geometry]:

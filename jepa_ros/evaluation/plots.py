@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Plots as SVG to be put into a page, drawn by matplotlib. Their colours are the page's, so that they are light or dark as
+it is. Where matplotlib is not installed there are none, and the tables say the same.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+POINTS = 1200  # that a line of a plot is made of at most
+# Colours that stand for the page's: matplotlib knows no CSS variables.
+_INK, _RULE = '#010203', '#010204'
+_SERIES = [f'#0102{i:02x}' for i in range(0xa0, 0xa5)]
+_STYLE = {
+    'svg.fonttype': 'none', 'svg.hashsalt': 'jepa_ros', 'font.family': 'sans-serif', 'font.size': 10,
+    'text.color': _INK, 'axes.labelcolor': _INK, 'axes.edgecolor': _RULE, 'xtick.color': _INK, 'ytick.color': _INK,
+    'grid.color': _RULE, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.linewidth': 0.6,
+    'legend.frameon': False, 'figure.facecolor': 'none', 'axes.facecolor': 'none',
+}
+
+
+class Series(NamedTuple):
+    """One line of a plot: a name for the legend ('' for none), x and y."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def available() -> bool:
+    """Whether plots can be drawn here."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def lines(series: Sequence[Series], x: str, y: str, *, marks: Sequence[tuple[float, float, str]] = (),
+          dots: bool = False, zero: bool = False, width: float = 9.0, height: float = 2.6) -> str | None:
+    """
+    Draw lines.
+
+    :param series: those without points are left out; long ones are thinned so that their peaks stay.
+    :param x: label of the axis; `y` likewise.
+    :param marks: points to be marked: x, y, text.
+    :param dots: mark every point.
+    :param zero: draw the line y = 0.
+    :param width: inches at 100 px; `height` likewise.
+    :returns: an SVG element, or None without matplotlib or points.
+    """
+    series = [line for line in series if len(line.x)]
+    if not series or not available():
+        return None
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(width, height), layout='constrained')
+        axes = drawn.add_subplot()
+        if zero:
+            axes.axhline(0, color=_INK, linewidth=0.9)
+        for number, line in enumerate(series):
+            axes.plot(*thinned(line.x, line.y), color=_SERIES[number % len(_SERIES)], label=line.name or None,
+                      linewidth=1.6 if dots else 1.2, marker='o' if dots else None, markersize=4)
+        for at, value, words in marks:
+            axes.plot([at], [value], 'o', color=_SERIES[1], markersize=5)
+            axes.annotate(words, (at, value), xytext=(0, 5), textcoords='offset points', ha='center')
+        if not zero and not dots:
+            axes.set_ylim(bottom=0)
+        if marks:
+            axes.margins(y=0.18)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        if any(line.name for line in series):
+            axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
+        buffer = io.StringIO()
+        drawn.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
+    return _for_page(buffer.getvalue(), width)
+
+
+def thinned(x, y, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most about `points` points of a line: of each stretch the lowest and the highest, in order."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) <= points:
+        return x, y
+    edges = np.linspace(0, len(x), points // 2 + 1).astype(int)
+    kept = {place for a, b in zip(edges[:-1], edges[1:]) for place in (a + y[a:b].argmin(), a + y[a:b].argmax())}
+    order = np.array(sorted(kept))
+    return x[order], y[order]
+
+
+def _for_page(svg: str, width: float) -> str:
+    svg = svg[svg.index('<svg'):]
+    svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+    colours = {_INK: 'var(--ink)', _RULE: 'var(--rule)'}
+    colours.update({colour: f'var(--s{i})' for i, colour in enumerate(_SERIES)})
+    for colour, variable in colours.items():
+        svg = svg.replace(colour, variable)
+    style = f'max-width:{100 * width:.0f}px'
+    return re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" style="{style}">', svg, count=1)

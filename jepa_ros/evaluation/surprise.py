@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Surprise over the time of a recording, and its most surprising moments as pictures."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from jepa_ros.data.frames import RecordedFrame
+from jepa_ros.evaluation.offline import Step
+from jepa_ros.images import Geometry, ImageError, encode_jpeg
+
+APART = 1.0  # s between two moments that are shown
+WIDTH = 480  # px of the pictures
+_KEPT = 4  # candidates per moment that is shown
+
+
+@dataclass(frozen=True)
+class Moment:
+    """
+    A step that was surprising.
+
+    :param time: s after the first frame.
+    :param stamp_ns: of its newest frame.
+    :param surprise: mean over the tokens.
+    :param tokens: float32 [rows, columns], the surprise of each token.
+    :param frame: the newest frame as recorded; `before`: that of the step before.
+    :param geometry: which part of the frames the encoder saw.
+    """
+
+    time: float
+    stamp_ns: int
+    surprise: float
+    tokens: np.ndarray
+    frame: RecordedFrame
+    before: RecordedFrame | None
+    geometry: Geometry
+
+
+class SurpriseTrace:
+    """
+    Collects the surprise of every step and keeps the frames of the most surprising ones, as they were recorded.
+
+    :param grid: (rows, columns) of the tokens.
+    :param count: how many moments are to be shown.
+    """
+
+    def __init__(self, grid: tuple[int, int], count: int = 4):
+        self._grid, self._count = grid, count
+        self.times: list[float] = []
+        self.values: list[float] = []
+        self._best: dict[int, Moment] = {}  # by second: frames are large
+        self._before: RecordedFrame | None = None
+
+    def see(self, step: Step) -> None:
+        """Take the next step."""
+        before, self._before = (None if step.reset else self._before), step.frame
+        known = np.isfinite(step.latents.surprise)
+        if not known.any():
+            return
+        value = float(step.latents.surprise[known].mean())
+        self.times.append(step.time)
+        self.values.append(value)
+        second = int(step.time / APART)
+        if step.frame is None or second in self._best and self._best[second].surprise >= value:
+            return
+        tokens = step.latents.surprise.reshape(self._grid)
+        self._best[second] = Moment(step.time, step.latents.stamp_ns, value, tokens, step.frame, before, step.geometry)
+        if len(self._best) > _KEPT * self._count:
+            del self._best[min(self._best, key=lambda key: self._best[key].surprise)]
+
+    def moments(self) -> list[Moment]:
+        """Return the most surprising moments, at least a second apart, the most surprising first."""
+        chosen: list[Moment] = []
+        for moment in sorted(self._best.values(), key=lambda moment: -moment.surprise):
+            if all(abs(moment.time - other.time) >= APART for other in chosen):
+                chosen.append(moment)
+        return chosen[:self._count]
+
+    def figures(self) -> dict | None:
+        """Return median, percentiles, maximum and the whole series; None where nothing was ever forecast."""
+        if not self.values:
+            return None
+        values = np.array(self.values)
+        return {'median': float(np.median(values)), 'p90': float(np.percentile(values, 90)),
+                'p99': float(np.percentile(values, 99)), 'max': float(values.max()),
+                'time_s': [round(time, 4) for time in self.times], 'value': [round(v, 6) for v in self.values]}
+
+    def pictures(self) -> list[dict]:
+        """
+        Return the moments for a report: ``time_s``, ``stamp_ns``, ``surprise``, ``times_median``, and as JPEG in base64
+        ``now`` (the surprising places marked) and ``before`` (the frame of the step before, or None).
+        """
+        median = float(np.median(self.values)) if self.values else 0.0
+        hot = max((float(np.nanmax(moment.tokens)) for moment in self.moments()), default=0.0)
+        found = []
+        for moment in self.moments():
+            try:
+                now = _jpeg(overlay(moment.frame.image(), moment.geometry, moment.tokens, hot))
+                before = _jpeg(_shrunk(moment.before.image())) if moment.before else None
+            except ImageError:
+                continue
+            found.append({'time_s': moment.time, 'stamp_ns': moment.stamp_ns, 'surprise': moment.surprise,
+                          'times_median': moment.surprise / median if median else None, 'now': now, 'before': before})
+        return found
+
+
+def overlay(image: np.ndarray, geometry: Geometry, tokens: np.ndarray, hot: float) -> np.ndarray:
+    """
+    Draw surprise over a frame.
+
+    :param image: RGB uint8 [H, W, 3] as received.
+    :param geometry: which part of it the tokens cover.
+    :param tokens: float32 [rows, columns]; NaN is not drawn.
+    :param hot: the surprise that is drawn strongest.
+    :returns: RGB uint8, WIDTH wide; what the encoder did not see is dimmed.
+    """
+    small = _shrunk(image)
+    scale = small.shape[1] / image.shape[1]
+    left, top = round(geometry.x * scale), round(geometry.y * scale)
+    right = min(small.shape[1], max(left + 1, round((geometry.x + geometry.crop_width) * scale)))
+    bottom = min(small.shape[0], max(top + 1, round((geometry.y + geometry.crop_height) * scale)))
+    share = np.nan_to_num(tokens / hot if hot > 0 else np.zeros_like(tokens)).clip(0, 1).astype(np.float32)
+    heat = cv2.resize(share, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)[..., None]
+    grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    drawn = (0.35 * grey).astype(np.uint8)
+    colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    weight = 0.75 * heat
+    seen = grey[top:bottom, left:right]
+    drawn[top:bottom, left:right] = (1 - weight) * seen + weight * colours
+    return drawn
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    height = max(1, round(image.shape[0] * WIDTH / image.shape[1]))
+    shrinks = image.shape[1] > WIDTH
+    return cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _jpeg(image: np.ndarray) -> str:
+    return base64.b64encode(encode_jpeg(np.ascontiguousarray(image), 82)).decode()
