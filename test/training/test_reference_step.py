@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A step of ours against a step of the reference objective: same weights, same masks, same clips.
+Steps of ours against steps of the reference objectives: same weights, same masks, same clips.
 
 The reference is written from the paper over transformers' V-JEPA 2 modules, whose encoder is walked layer by
 layer because its forward pass encodes what should be hidden.
 """
+
+import copy
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ transformers = pytest.importorskip('transformers', reason='transformers is not i
 import torch.nn.functional as F  # noqa: E402
 
 from jepa_ros.nets import sizes  # noqa: E402
-from jepa_ros.nets.masks import LONG, SHORT, draw_masks  # noqa: E402
+from jepa_ros.nets.masks import LONG, SHORT, MultiBlock, draw_masks  # noqa: E402
 from jepa_ros.nets.predictor import Predictor  # noqa: E402
 from jepa_ros.nets.vit import Encoder, EncoderConfig  # noqa: E402
 from jepa_ros.training import objectives  # noqa: E402
@@ -157,3 +159,89 @@ def test_a_step_of_our_own_networks_is_the_papers(dtype, monkeypatch):
     seen = compare(ours, theirs, gradients, dtype)
     keys = sum(mine.bias.numel() // 3 for mine, others in pairs if len(others) == 3)
     assert seen + keys == sum(p.numel() for network in (encoder, predictor) for p in network.parameters())
+
+
+class Dropping(torch.nn.Module):
+    """transformers' I-JEPA in our calling convention: masked patches are gone before the first layer."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, _times, ids=None):
+        tokens = self.model.embeddings(x[:, :, 0])
+        if ids is not None:
+            tokens = torch.stack([row[kept] for row, kept in zip(tokens, ids)])
+        for layer in self.model.layers:
+            tokens = layer(tokens)
+        return self.model.layernorm(tokens)
+
+
+class PlainPredictor(torch.nn.Module):
+    """I-JEPA's predictor (Assran et al. 2023, appendix A.1) with one layer, of torch's own parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.proj = torch.nn.Linear(WIDTH, NARROW), torch.nn.Linear(NARROW, WIDTH)
+        self.layer = torch.nn.TransformerEncoderLayer(
+            NARROW, 2, 4 * NARROW, 0.0, 'gelu', batch_first=True, norm_first=True
+        )
+        self.norm, self.mask_token = torch.nn.LayerNorm(NARROW), torch.nn.Parameter(torch.randn(NARROW))
+        self.position = torch.nn.Parameter(torch.randn(GRID[0] * GRID[1], NARROW))
+
+    def forward(self, context, context_ids, target_ids, _times):
+        x = torch.cat(
+            (self.embed(context) + self.position[context_ids], self.mask_token + self.position[target_ids]), 1
+        )
+        return self.proj(self.norm(self.layer(x)[:, context_ids.shape[1] :]))
+
+
+@pytest.mark.parametrize('dtype', BOUNDS, ids=str)
+def test_a_step_of_i_jepa_is_the_official_codes(dtype):
+    """
+    The reference hides patches from attention where we drop them, and has the official order of targets: block by
+    block, each with all images.
+    """
+    config = transformers.IJepaConfig(
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * WIDTH,
+        image_size=SIDE,
+        patch_size=PATCH,
+        attn_implementation='sdpa',
+    )
+    torch.manual_seed(0)
+    model, target = (transformers.IJepaModel(config).to(dtype).eval() for _ in range(2))
+    predictor = PlainPredictor().to(dtype).eval()
+    for network in (model, target, predictor):
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.3)
+    encoder, ours = Dropping(copy.deepcopy(model)), copy.deepcopy(predictor)
+    images = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).to(dtype)
+    rng = np.random.default_rng(4)
+    drawn = draw_masks(MultiBlock(min_keep=3), rng, rng.spawn(3), GRID, 1)
+    (context, blocks), times = map(torch.from_numpy, drawn), torch.zeros(3, 1)
+
+    targets = objectives.encode_targets(Dropping(target), images[:, :, None], times)
+    found = objectives.i_jepa(encoder, ours, images[:, :, None], times, context, blocks, targets)
+    found.backward()
+
+    with torch.no_grad():
+        h = target(images).last_hidden_state
+        h = F.layer_norm(h, h.shape[-1:])
+    seen = torch.zeros(3, GRID[0] * GRID[1], dtype=torch.long).scatter(1, context, 1)
+    z = model(images, attention_mask=seen).last_hidden_state
+    z = torch.stack([row[ids] for row, ids in zip(z, context)])
+    z = predictor(z.repeat(4, 1, 1), context.repeat(4, 1), blocks.transpose(0, 1).flatten(0, 1), None)
+    h = torch.cat([torch.stack([row[ids] for row, ids in zip(h, blocks[:, k])]) for k in range(4)])
+    expected = F.smooth_l1_loss(z, h)
+    expected.backward()
+
+    gradients = []
+    for mine, theirs in ((encoder.model, model), (ours, predictor)):
+        for (name, parameter), other in zip(mine.named_parameters(), theirs.parameters(), strict=True):
+            if not name.endswith(('k_proj.bias', 'key.bias')):  # only rounding, as above
+                gradients.append((parameter.grad, other.grad))
+    seen = compare(found.detach(), expected.detach(), gradients, dtype)
+    assert seen > 0.95 * sum(p.numel() for network in (model, predictor) for p in network.parameters())
