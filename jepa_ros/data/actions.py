@@ -7,19 +7,19 @@ import numpy as np
 
 
 def differences(states: np.ndarray) -> np.ndarray:
-    """Return the change of each state to the next, [..., F - 1, P] of states [..., F, P]: joints, wheels, positions."""
+    """Return the change of each state to the next, [..., F - 1, P] of states [..., F, P]."""
     return states[..., 1:, :] - states[..., :-1, :]
 
 
 def pose_differences(states: np.ndarray) -> np.ndarray:
     """Return the actions that V-JEPA 2-AC is conditioned on.
 
-    Position and gripper are subtracted. A rotation is what the hand turns by, seen from the base: R_{t+1} R_tᵀ, and not the
-    difference of angles, which jumps where they wrap. Source: `poses_to_diffs` in `app/vjepa_droid/droid.py` of
-    facebookresearch/vjepa2.
+    Position and gripper are subtracted. A rotation is what the hand turns by, seen from the base: R_{t+1}
+    R_tᵀ, and not the difference of angles, which jumps where they wrap. Source: `poses_to_diffs` in
+    `app/vjepa_droid/droid.py` of facebookresearch/vjepa2.
 
-    :param states: [..., F, 7]: x, y, z (m), roll, pitch, yaw (rad, about the fixed axes x, y, z in this order),
-        gripper; NaN where unknown.
+    :param states: [..., F, 7]: x, y, z (m), roll, pitch, yaw (rad, about the fixed axes x, y, z in this
+        order), gripper; NaN where unknown.
     :returns: float32 [..., F - 1, 7] in the same order; NaN where either state is unknown.
     """
     states = np.asarray(states, np.float64)
@@ -31,7 +31,7 @@ def pose_differences(states: np.ndarray) -> np.ndarray:
 
 
 def rotation(rpy: np.ndarray) -> np.ndarray:
-    """Return rotation matrices Rz(yaw) Ry(pitch) Rx(roll), [..., 3, 3], of roll, pitch, yaw [..., 3] (rad)."""
+    """Return the matrices Rz(yaw) Ry(pitch) Rx(roll), [..., 3, 3], of roll, pitch, yaw [..., 3] (rad)."""
     (a, b, c), (i, j, k) = np.moveaxis(np.cos(rpy), -1, 0), np.moveaxis(np.sin(rpy), -1, 0)
     rows = [
         [c * b, c * j * i - k * a, c * j * a + k * i],

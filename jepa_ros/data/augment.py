@@ -17,21 +17,22 @@ Points = dict[str, tuple[np.ndarray, np.ndarray]]
 class Augment:
     """Random changes of view, the same for all frames of a clip.
 
-    The crop with an aspect is the random resized crop of I-JEPA (`src/transforms.py` of facebookresearch/ijepa, which takes
-    torchvision's) and V-JEPA (`app/vjepa/transforms.py` and `src/datasets/utils/video/transforms.py` of
-    facebookresearch/jepa): area uniform in `scale`, logarithm of the aspect uniform, place uniform; after ten
-    crops that do not fit, the largest central one. `colour` is the distortion that I-JEPA's code has and its
-    recipes leave off: brightness, contrast, saturation (0.8 times the strength) and hue (0.2 times) in random
-    order for 80 % of the clips, grey for 20 %.
+    The crop with an aspect is the random resized crop of I-JEPA (`src/transforms.py` of
+    facebookresearch/ijepa, which takes torchvision's) and V-JEPA (`app/vjepa/transforms.py` and
+    `src/datasets/utils/video/transforms.py` of facebookresearch/jepa): area uniform in `scale`, logarithm of
+    the aspect uniform, place uniform; after ten crops that do not fit, the largest central one. `colour` is
+    the distortion that I-JEPA's code has and its recipes leave off: brightness, contrast, saturation (0.8
+    times the strength) and hue (0.2 times) in random order for 80 % of the clips, grey for 20 %.
 
-    Vectors and actions (`signals`) do not move along: leave `flip` off for a robot whose motion has a left and a right.
+    Vectors and actions (`signals`) do not move along: leave `flip` off for a robot whose motion has a left
+    and a right.
 
     :param scale: range of the area of the crop as a fraction of the image.
     :param flip: mirror half of the clips left to right.
-    :param aspect: range of a factor on the aspect ratio of the clips (width over height), so that 1 distorts nothing; None
-        keeps the aspect ratio of the image.
-    :param shift: V-JEPA's motion shift: the crops of the first and the last frame are drawn apart, those in between lie on
-        the way.
+    :param aspect: range of a factor on the aspect ratio of the clips (width over height), so that 1 distorts
+        nothing; None keeps the aspect ratio of the image.
+    :param shift: V-JEPA's motion shift: the crops of the first and the last frame are drawn apart, those in
+        between lie on the way.
     :param colour: strength of the colour distortion, 0..1.
     """
 
@@ -43,7 +44,8 @@ class Augment:
 
 
 IJEPA = Augment(scale=(0.3, 1.0), flip=False, aspect=(3 / 4, 4 / 3))
-VJEPA = Augment(scale=(0.3, 1.0), flip=True, aspect=(0.75, 1.35))  # the papers' configs; the code's default is 3/4..4/3
+# As in the configs of V-JEPA and V-JEPA 2; the default of their code is 3/4..4/3.
+VJEPA = Augment(scale=(0.3, 1.0), flip=True, aspect=(0.75, 1.35))
 
 
 def view(
@@ -56,8 +58,8 @@ def view(
     """Bring frames to a size, through a random view if one is asked for; points follow.
 
     :param images: uint8 [F, h, w, 3].
-    :param points: for each label places float32 [F, 2] in 0..1 and states uint8 [F]; a point that falls outside the view
-        becomes NO_LABEL.
+    :param points: for each label places float32 [F, 2] in 0..1 and states uint8 [F]; a point that falls
+        outside the view becomes NO_LABEL.
     :param size: height and width (px) of the view.
     :returns: uint8 [F, H, W, 3] and the points in its coordinates.
     """

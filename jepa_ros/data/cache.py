@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was read of a recording once: its frames made small, or only where they are, with all labels.
 
-An entry of the cache is a folder that appears whole or not at all; its name changes whenever the recording, or
-what is wanted of it, does. The whole cache may be deleted at any time.
+An entry of the cache is a folder that appears whole or not at all; its name changes whenever the recording,
+or what is wanted of it, does. The whole cache may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Wanted:
 class CachedImages:
     """The frames of a sequence in a cache entry; behaves as the uint8 array [T, h, w, 3] that it reads.
 
-    They are read, not mapped: a mapping holds a file open for each of maybe many thousand sequences, and ends the
-    process when the file is cut short.
+    They are read, not mapped: a mapping holds a file open for each of maybe many thousand sequences, and ends
+    the process when the file is cut short.
     """
 
     file: Path
@@ -91,7 +91,9 @@ class CachedImages:
                 for image, position in zip(out, positions.reshape(-1).tolist()):
                     file.seek((self.first + position) * bytes_each)
                     if file.readinto(image) != bytes_each:
-                        raise RecordingError(f'{self.file}: expected {self.shape[0]} frames, found a file cut short')
+                        raise RecordingError(
+                            f'{self.file}: expected {self.shape[0]} frames, found a file cut short'
+                        )
         except OSError as error:
             raise RecordingError(f'{self.file}: expected cached frames, found {error.strerror}') from error
         return out.reshape(*positions.shape, *self.shape[1:])
@@ -207,8 +209,8 @@ class Cache:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise CacheError(
-                f'{self.folder}: expected room for the frames of {entry.name}, found a full disk: free some, name '
-                'another folder for the cache, or decode on the fly'
+                f'{self.folder}: expected room for the frames of {entry.name}, found a full disk: free some, '
+                'name another folder for the cache, or decode on the fly'
             ) from error
 
     def _make_room(self, path: Path, need: int) -> None:
@@ -216,8 +218,8 @@ class Cache:
         free = shutil.disk_usage(self.folder).free
         if need > free:
             raise CacheError(
-                f'{self.folder}: expected {_gb(need)} of free disk for the frames of {path}, found {_gb(free)}: '
-                'free some, name another folder for the cache, or decode on the fly'
+                f'{self.folder}: expected {_gb(need)} of free disk for the frames of {path}, found '
+                f'{_gb(free)}: free some, name another folder for the cache, or decode on the fly'
             )
         if self.limit is None:
             return
@@ -231,8 +233,8 @@ class Cache:
             total -= sizes[entry]
         if total > self.limit:
             raise CacheError(
-                f'{self.folder}: expected at most {_gb(self.limit)} of cached frames, found {_gb(total)} with those of '
-                f'{path}: allow more, ask for smaller frames, or decode on the fly'
+                f'{self.folder}: expected at most {_gb(self.limit)} of cached frames, found {_gb(total)} '
+                f'with those of {path}: allow more, ask for smaller frames, or decode on the fly'
             )
 
 
@@ -262,12 +264,15 @@ def _read(recordings, wanted, write) -> tuple[list[dict], dict[str, np.ndarray]]
         if wanted.stream:
             found |= {'log_ns': index.log_ns, 'places': index.places}
         for name, topic in wanted.labels.items():
-            found[f'xy_{name}'], found[f'state_{name}'] = signals.read_points(recording, topic, times, geometries)
+            found[f'xy_{name}'], found[f'state_{name}'] = signals.read_points(
+                recording, topic, times, geometries
+            )
         for name, source in wanted.vectors.items():
             found[f'vector_{name}'] = signals.read_vectors(recording, source, times)
         for name, source in wanted.classes.items():
             values = signals.read_classes(recording, source, times)
-            if len(values) != len(times.ns):  # one for each frame of the file, also for those that do not decode
+            # Beside a shard's images there is one for each, also for those that do not decode.
+            if len(values) != len(times.ns):
                 values = [values[i] for i in kept]
             found[f'class_{name}'] = np.array(values)
         arrays |= {f'{number}/{name}': array for name, array in found.items()}
@@ -309,7 +314,11 @@ def _decode(recording: Recording, wanted: Wanted, write) -> tuple[FrameIndex, li
         raise RecordingError(
             f'{recording.path}: expected frames, found none; {"; ".join(recording.warnings)}'.rstrip('; ')
         )
-    return FrameIndex(np.array(stamps, np.int64), np.array(logs, np.int64), np.arange(len(stamps))), kept, geometries
+    return (
+        FrameIndex(np.array(stamps, np.int64), np.array(logs, np.int64), np.arange(len(stamps))),
+        kept,
+        geometries,
+    )
 
 
 def _index(recording: Recording, wanted: Wanted, write) -> tuple[FrameIndex, list[int], list[Geometry]]:

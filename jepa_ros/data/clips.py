@@ -98,8 +98,8 @@ class ClipSampler:
     schedule restarts from it. Training meets what a robot's camera does through `jitter`, `drop` and
     `stretch`.
 
-    A clip that cannot be read (a file that was deleted or cut short in mid-run) is counted in `faults` and another one is
-    drawn, from the same generator.
+    A clip that cannot be read (a file that was deleted or cut short in mid-run) is counted in `faults` and
+    another one is drawn, from the same generator.
 
     :param sequences: those too short for a clip are named in `skipped`.
     :param size: height and width (px) of the clips.
@@ -111,12 +111,12 @@ class ClipSampler:
     :param augment: random view; None for none.
     :param max_gap: steps between recorded frames longer than this (s) are never crossed; default: 8 periods.
     :param seed: of the generator that `sample` uses when it is given none.
-    :param weights: of the sources (`Sequence.source`, the patterns in their order): how often each is drawn from. None: as
-        often as it has frames.
-    :param balance: how the sequences of a source share its draws: in proportion to their frames to this power. 1: every
-        frame is equally likely, and long recordings dominate; 0: every recording is.
-    :param names: of the classes, so that training and validation count alike (`class_names` of both); default: those of
-        `sequences`.
+    :param weights: of the sources (`Sequence.source`, the patterns in their order): how often each is drawn
+        from. None: as often as it has frames.
+    :param balance: how the sequences of a source share its draws: in proportion to their frames to this
+        power. 1: every frame is equally likely, and long recordings dominate; 0: every recording is.
+    :param names: of the classes, so that training and validation count alike (`class_names` of both);
+        default: those of `sequences`.
     :raises ClipError: when no sequence is long enough.
     """
 
@@ -143,7 +143,8 @@ class ClipSampler:
         self._widths = _widths(sequences)
         self.class_names = dict(names) if names is not None else class_names(sequences)
         self._classes = {
-            name: {value: place for place, value in enumerate(values)} for name, values in self.class_names.items()
+            name: {value: place for place, value in enumerate(values)}
+            for name, values in self.class_names.items()
         }
         self._segments: list[tuple[Sequence, int, int]] = []
         self.skipped: list[str] = []
@@ -244,7 +245,8 @@ class ClipSampler:
             weights = frames / frames.sum()
         if sources.max() >= len(weights) or min(weights) < 0:
             raise ClipError(
-                f'expected a weight of 0 or more for each of {sources.max() + 1} sources, found {list(weights)}'
+                f'expected a weight of 0 or more for each of {sources.max() + 1} sources, found '
+                f'{list(weights)}'
             )
         chances *= np.asarray(weights, float)[sources] / np.bincount(sources, chances)[sources]
         if not chances.sum():
@@ -331,8 +333,8 @@ def _widths(sequences: list[Sequence]) -> dict[str, int]:
             width = widths.setdefault(name, values.shape[1])
             if width != values.shape[1]:
                 raise ClipError(
-                    f'{sequence.path}: expected {width} elements in vector {name} as in the recordings before, '
-                    f'found {values.shape[1]}'
+                    f'{sequence.path}: expected {width} elements in vector {name} as in the recordings '
+                    f'before, found {values.shape[1]}'
                 )
     return widths
 

@@ -30,12 +30,12 @@ def is_image(name: str) -> bool:
 class ImageFolder(Recording):
     """The images directly in a folder, in natural order of their names (frame_2 before frame_10).
 
-    They are the frames of a video when their names are times, in seconds with a decimal point or in whole milli-, micro-
-    or nanoseconds since 1970, or when a rate is given. Otherwise they are independent. An EXIF orientation
-    is not applied, as for a camera's messages.
+    They are the frames of a video when their names are times, in seconds with a decimal point or in whole
+    milli-, micro- or nanoseconds since 1970, or when a rate is given. Otherwise they are independent. An EXIF
+    orientation is not applied, as for a camera's messages.
 
-    :param rate: frames per second; the last number in each name counts frames from the first on, so that a missing file
-        leaves a gap; where numbers are missing or repeat, the order counts.
+    :param rate: frames per second; the last number in each name counts frames from the first on, so that a
+        missing file leaves a gap; where numbers are missing or repeat, the order counts.
     """
 
     def __init__(self, path: Path, rate: float | None = None):

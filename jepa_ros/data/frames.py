@@ -94,12 +94,12 @@ class Member(NamedTuple):
 class Recording(ABC):
     """The frames of one camera in one recording.
 
-    Attributes: `path`; `locator`, what `recordings.reopen` needs beside the path to read frames again (numbers and
-    strings); `topic` ('' where there are no topics); `member`, its key in a shard ('' elsewhere);
-    `name` (for people); `still`, whether the frames are independent images without a time; `count`,
-    `duration` (s) and `rate` (Hz), all three estimates from what the file says of itself, 0 where it says nothing;
-    `warnings`, one sentence for each fault found so far (damage at the end of a file is known only after
-    it was read).
+    Attributes: `path`; `locator`, what `recordings.reopen` needs beside the path to read frames again
+    (numbers and strings); `topic` ('' where there are no topics); `member`, its key in a shard (''
+    elsewhere); `name` (for people); `still`, whether the frames are independent images without a time;
+    `count`, `duration` (s) and `rate` (Hz), all three estimates from what the file says of itself, 0 where it
+    says nothing; `warnings`, one sentence for each fault found so far (damage at the end of a file is known
+    only after it was read).
     """
 
     path: Path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches made ahead of the consumer, in order, by a thread or by processes.
 
-Arrays come from a process through anonymous shared memory (memfd), not through a pipe: nothing has a name that
-could be left behind in /dev/shm, and the small /dev/shm of a container is not filled.
+Arrays come from a process through anonymous shared memory (memfd), not through a pipe: nothing has a name
+that could be left behind in /dev/shm, and the small /dev/shm of a container is not filled.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class ClipLoader:
     """Iterates over `make(first)`, `make(first + 1)`, ... `make(end - 1)`, in this order, made ahead.
 
     A batch depends on its step alone, so the number of workers never changes what is trained on. An error in
-    `make` is raised here, in its turn, after the batches before it. A worker that dies (a decoder that crashes
-    on a corrupt file, the kernel short of memory) is started again and its step is made once more; the
-    file that it was reading, where `faults.reading` knows it, is not read again in this run once it has crashed one
-    worker or outlived two. A step that kills its worker each time is an error.
+    `make` is raised here, in its turn, after the batches before it. A worker that dies (a decoder that
+    crashes on a corrupt file, the kernel short of memory) is started again and its step is made once more;
+    the file that it was reading, where `faults.reading` knows it, is not read again in this run once it has
+    crashed one worker or outlived two. A step that kills its worker each time is an error.
 
     :param make: takes the step; returns anything that pickles, best NumPy arrays. With workers it must itself
         pickle (unless `method` is 'fork'), runs in other processes, and should not use torch there: hand
@@ -55,14 +55,15 @@ class ClipLoader:
     :param end: the step behind the last.
     :param workers: processes; 0 for one thread of this process.
     :param ahead: batches that are ready or in the making, at most (never fewer than `workers`).
-    :param method: how processes start: 'forkserver' (default), 'spawn' or 'fork'. Forking a process that runs threads
-        (torch, a progress bar) is a risk that only the caller can judge.
-    :param lost: for a step that kills its worker each time: takes step and sentence, returns what stands in for the
-        batch. Default: raise LoaderError.
-    :param queued: steps a worker is given at once. Default: as many as keep it busy while the consumer is; 1 where steps
-        take very different times and the consumer only waits.
+    :param method: how processes start: 'forkserver' (default), 'spawn' or 'fork'. Forking a process that runs
+        threads (torch, a progress bar) is a risk that only the caller can judge.
+    :param lost: for a step that kills its worker each time: takes step and sentence, returns what stands in
+        for the batch. Default: raise LoaderError.
+    :param queued: steps a worker is given at once. Default: as many as keep it busy while the consumer is; 1
+        where steps take very different times and the consumer only waits.
 
-    Attributes: `waited`, seconds the consumer waited for batches so far; `restarts`, workers that were replaced.
+    Attributes: `waited`, seconds the consumer waited for batches so far; `restarts`, workers that were
+    replaced.
     """
 
     def __init__(
@@ -243,27 +244,31 @@ class _Workers:
     def _replace(self, worker):
         """Start another worker for one that died, and give it what that one still had to do."""
         code = worker.end()
-        step = worker.steps[0] if worker.steps else None
+        self._loader.restarts += 1
+        another = _Worker(self._context, self._make)
+        self._workers[self._workers.index(worker)] = another
+        if not worker.steps:
+            return
+        step = worker.steps[0]
         self._deaths[step] = self._deaths.get(step, 0) + 1
         reason = f'signal {-code}' if code is not None and code < 0 else f'exit code {code}'
         path = faults.noted(worker.note)
-        # A crash is the file's doing; a kill may be the kernel's, short of memory, so the file gets another chance.
+        # A crash is the file's doing; a kill may be the kernel's, short of memory: it gets another chance.
         if path and (code in CRASHES or path in self._suspects):
             faults.report(path, f'{path}: the process that read it ended with {reason}')
             faults.quarantine(path)
         self._suspects.add(path)
-        logger.warning('the data worker that made step %s ended with %s; another one goes on', step, reason)
+        logger.warning('the data worker that made step %d ended with %s; another one goes on', step, reason)
         steps = list(worker.steps)
-        # A file in quarantine is not read again, so such a step deserves as many attempts as it has bad files.
+        # A file in quarantine is not read again: such a step may take as many attempts as it has bad files.
         if self._deaths[step] > (20 if path else 1):
-            sentence = f'expected the data of step {step}, found that its process ends each time with {reason}'
+            sentence = (
+                f'expected the data of step {step}, found that its process ends each time with {reason}'
+            )
             if self._lost is None:
                 raise LoaderError(sentence)
             self._ready[step] = (self._lost(step, f'{path or "step"}: {sentence}'), None)
             steps = steps[1:]
-        self._loader.restarts += 1
-        another = _Worker(self._context, self._make)
-        self._workers[self._workers.index(worker)] = another
         for remaining in steps:
             another.give(remaining)
 
@@ -374,7 +379,7 @@ def _send(pipe, data, views):
         return
     descriptor = os.memfd_create('jepa_ros')
     try:
-        os.posix_fallocate(descriptor, 0, size)  # an error here, where a write to the mapping would be a SIGBUS
+        os.posix_fallocate(descriptor, 0, size)  # raises where a write to the mapping would be a SIGBUS
         with mmap.mmap(descriptor, size) as memory:
             for (start, length), view in zip(places, views):
                 memory[start : start + length] = view

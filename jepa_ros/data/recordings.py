@@ -70,7 +70,7 @@ class BagRecording(Recording):
 
     def read(self, index: FrameIndex, positions: np.ndarray) -> Iterator[np.ndarray]:
         logs = index.log_ns
-        if len(logs) > 1 and (np.diff(logs) < 0).any():  # storage files out of order: only counting finds a frame
+        if (np.diff(logs) < 0).any():  # storage files out of order: only counting finds a frame
             yield from super().read(index, positions)
             return
         first = int(np.searchsorted(logs, logs[positions[0]]))  # the first of those with the same bag time
@@ -83,7 +83,9 @@ class BagRecording(Recording):
                 yield frame.image()
                 wanted.pop(0)
         if wanted:
-            raise RecordingError(f'{self.path}: expected frame {wanted[0]} of {self.topic}, found it unreadable')
+            raise RecordingError(
+                f'{self.path}: expected frame {wanted[0]} of {self.topic}, found it unreadable'
+            )
 
     def messages(self, topic: str) -> Iterator[tuple[int, object]]:
         return self._bag.messages(topic)
@@ -94,7 +96,8 @@ class Kind(NamedTuple):
 
     :param what: for people: how such recordings are named.
     :param matches: whether the name of a path (which exists) says that it is one; it may still be damaged.
-    :param open: takes the path, a camera topic or None, and frames per second or None; returns its recordings.
+    :param open: takes the path, a camera topic or None, and frames per second or None; returns its
+        recordings.
     """
 
     name: str
@@ -105,7 +108,9 @@ class Kind(NamedTuple):
 
 def _is_bag(path: Path) -> bool:
     if path.is_dir():
-        return (path / 'metadata.yaml').is_file() or any(n.endswith(STORAGE_SUFFIXES) for n in os.listdir(path))
+        return (path / 'metadata.yaml').is_file() or any(
+            n.endswith(STORAGE_SUFFIXES) for n in os.listdir(path)
+        )
     return path.suffix in (*STORAGE_SUFFIXES, '.bag')
 
 
@@ -197,21 +202,21 @@ def camera_topics(path: str | Path) -> list[tuple[str, str, int]]:
     return [('', kind.name, sum(len(recording) for recording in kind.open(path, None, None)))]
 
 
-def open_recordings(
-    path: str | Path, topic: str | None = None, rate: float | None = None
-) -> list[Recording]:
+def open_recordings(path: str | Path, topic: str | None = None, rate: float | None = None) -> list[Recording]:
     """Open all recordings of a path: one, except in a shard, where each video is one.
 
     :param topic: the camera topic of a bag; None takes the only one there is, and is right for all else.
-    :param rate: frames per second of the images in a folder, where their names do not tell the time; None leaves them
-        independent of each other.
+    :param rate: frames per second of the images in a folder, where their names do not tell the time; None
+        leaves them independent of each other.
     :raises RecordingError: when the recording cannot be read, lacks the topic, or several cameras are there
         to choose from.
     """
     path = _existing(path)
     kind = _kind_to_open(path)
     if topic and kind.name != 'bag':
-        raise RecordingError(f'{path}: expected a bag with topic {topic}, found {kind.what.partition(" (")[0]}')
+        raise RecordingError(
+            f'{path}: expected a bag with topic {topic}, found {kind.what.partition(" (")[0]}'
+        )
     return kind.open(path, topic, rate)
 
 

@@ -51,13 +51,14 @@ class Sequence:
     :param name: of the recording, for people.
     :param path: the recording.
     :param stamps_ns: int64 [T], in the order of the recording (not sorted: see `segments`).
-    :param images: RGB uint8 [T, h, w, 3]: an array, or what reads one from the cache or the recording; it travels to other
-        processes as the name of a file.
+    :param images: RGB uint8 [T, h, w, 3]: an array, or what reads one from the cache or the recording; it
+        travels to other processes as the name of a file.
     :param points: for each label its places, float32 [T, 2] in 0..1 of the cached image, and its state,
         uint8 [T]: NO_LABEL, VISIBLE or HIDDEN (known, but something is in front of it).
     :param vectors: float32 [T, P] each, NaN where unknown.
     :param classes: the names of the classes, str [T] each, '' where unknown.
-    :param still: the frames are independent images: they have no times, and no clip of several is cut from them.
+    :param still: the frames are independent images: they have no times, and no clip of several is cut from
+        them.
     :param source: the number of the pattern that named it.
     :param member: its key in a shard.
     """
@@ -122,7 +123,8 @@ def _find(patterns: Iterable[str | Path]) -> list[tuple[Path, int]]:
 
 def _below(path: Path) -> list[Path]:
     found = [path] if is_recording(path) else []
-    if path.is_dir() and (not found or kind_of(path).name == 'images'):  # images may have folders of images below
+    # A folder of images may have others below it, a bag has not.
+    if path.is_dir() and (not found or kind_of(path).name == 'images'):
         children = sorted(child for child in path.iterdir() if not is_image(child.name))
         found += [recording for child in children for recording in _below(child)]
     return found
@@ -158,8 +160,8 @@ def load_sequences(
 ) -> list[Sequence]:
     """Load recordings as sequences of small frames, reading only those that the cache does not hold yet.
 
-    Recordings that cannot be read are named in the log, skipped and counted. Each recording is kept as soon as it was read,
-    so that a call that was interrupted goes on where it was.
+    Recordings that cannot be read are named in the log, skipped and counted. Each recording is kept as soon
+    as it was read, so that a call that was interrupted goes on where it was.
 
     :param patterns: files, folders or globs of recordings (`recordings.KINDS`).
     :param size: height and width (px) of the frames; `images.fit` makes them.
@@ -168,19 +170,23 @@ def load_sequences(
     :param labels: label name to topic of geometry_msgs/PointStamped: x, y in 0..1 of the received image, z 1
         where it is visible and 0 where it is hidden; the message belongs to the frame with the nearest stamp.
     :param vectors: vector name to topic of a bag (`signals.read_vectors`).
-    :param classes: class name to where it is read (`signals.read_classes`): 'folder', 'cls' of a shard, a topic.
+    :param classes: class name to where it is read (`signals.read_classes`): 'folder', 'cls' of a shard, a
+        topic.
     :param rate: frames per second of folders of numbered images; None: their images are independent.
-    :param stream: frames are decoded anew whenever a clip needs them, for sets that no disk holds decoded; the cache then
-        holds only where they are (with `cache_dir` None not even that). The frames are the same.
+    :param stream: frames are decoded anew whenever a clip needs them, for sets that no disk holds decoded;
+        the cache then holds only where they are (with `cache_dir` None not even that). The frames are the
+        same.
     :param workers: processes that read; 0: this one. A recording that ends its process is skipped like any
         other that cannot be read.
-    :param cache_limit: bytes the cache may take; entries that this call does not use give way first, those of another run
-        too, which then misses them.
+    :param cache_limit: bytes the cache may take; entries that this call does not use give way first, those of
+        another run too, which then misses them.
     :raises RecordingError: when nothing is left.
     :raises CacheError: when the cache has no room.
     """
     if cache_dir is None and not stream:
-        raise CacheError('expected a folder for the cache of decoded frames, or to decode on the fly; found neither')
+        raise CacheError(
+            'expected a folder for the cache of decoded frames, or to decode on the fly; found neither'
+        )
     found = _find(patterns)
     wanted = Wanted(tuple(size), topic, labels or {}, vectors or {}, classes or {}, rate, stream)
     cache = Cache(Path(cache_dir) if cache_dir is not None else None, cache_limit)

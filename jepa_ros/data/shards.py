@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """WebDataset shards: tar files whose members form samples by the name before the first dot.
 
-https://github.com/webdataset/webdataset defines the names. That library streams shards from end to end; here single members
-are read by their place in the file, which a seeded draw of clips needs, so the tar is read directly. Samples are the
-same (a test reads shards both ways).
+https://github.com/webdataset/webdataset defines the names. That library streams shards from end to end; here
+single members are read by their place in the file, which a seeded draw of clips needs, so the tar is read
+directly. Samples are the same (a test reads shards both ways).
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def read_samples(path: Path) -> Samples:
     except (tarfile.TarError, OSError, ValueError) as error:
         fault = f'is damaged ({error})'
     if not samples:
-        raise RecordingError(f'{path}: expected a WebDataset shard, found a file that {fault or "holds no samples"}')
+        raise RecordingError(
+            f'{path}: expected a WebDataset shard, found a file that {fault or "holds no samples"}'
+        )
     return Samples(samples, fault)
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What else was recorded, at the times of the frames: image points, vectors (states, commands), classes.
 
-Messages with a header count by its stamp, others by the time at which the bag received them, as the frames do.
+Messages with a header count by its stamp, others by the time at which the bag received them, as the frames
+do.
 """
 
 from __future__ import annotations
@@ -71,14 +72,15 @@ def read_vectors(recording: Recording, source: str, times: FrameTimes) -> np.nda
     """Read a vector at the time of each frame.
 
     JointState gives positions (else velocities, else efforts) in the order of the first message's names;
-    Float64MultiArray its data; Twist and TwistStamped linear x, y, z and angular x, y, z; PoseStamped x, y, z and the
-    quaternion x, y, z, w.
+    Float64MultiArray its data; Twist and TwistStamped linear x, y, z and angular x, y, z; PoseStamped x, y, z
+    and the quaternion x, y, z, w.
 
-    Between two messages a vector is interpolated: quaternions and joints that are called roll, pitch or yaw on the shortest
-    way. Across a gap of more than 2.5 usual intervals, and further than half an interval from all
-    messages, it is unknown.
+    Between two messages a vector is interpolated: quaternions and joints that are called roll, pitch or yaw
+    on the shortest way. Across a gap of more than 2.5 usual intervals, and further than half an interval from
+    all messages, it is unknown.
 
-    :param source: a topic; 'TOPIC@nearest' takes the nearest message within an interval, as it is, for what jumps.
+    :param source: a topic; 'TOPIC@nearest' takes the nearest message within an interval, as it is, for what
+        jumps.
     :returns: float32 [T, P], NaN where unknown.
     :raises RecordingError: when the topic is not there, or holds another type.
     """
@@ -105,8 +107,8 @@ def read_vectors(recording: Recording, source: str, times: FrameTimes) -> np.nda
 def read_classes(recording: Recording, source: str, times: FrameTimes) -> list[str]:
     """Read the class of each frame, '' where it is unknown.
 
-    :param source: 'folder' (its name), the extension of a file beside each sample of a shard ('cls'), or a topic of
-        std_msgs/String or an integer type, whose messages hold until the next one.
+    :param source: 'folder' (its name), the extension of a file beside each sample of a shard ('cls'), or a
+        topic of std_msgs/String or an integer type, whose messages hold until the next one.
     :returns: [T].
     :raises RecordingError: when the topic is not there, or holds another type.
     """
@@ -123,7 +125,8 @@ def read_classes(recording: Recording, source: str, times: FrameTimes) -> list[s
         value = getattr(message, 'data', None)
         if not isinstance(value, str) and not np.issubdtype(type(value), np.integer):
             raise RecordingError(
-                f'{recording.path}: expected {source} to be a String or an integer, found {message.__msgtype__}'
+                f'{recording.path}: expected {source} to be a String or an integer, found '
+                f'{message.__msgtype__}'
             )
         logs.append(log_ns)
         values.append(str(value))

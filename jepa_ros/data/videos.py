@@ -102,9 +102,9 @@ class Video:
             return
         self.warnings[:] = [f'{self.name} {fault}']
 
-
     def places(self) -> list[tuple[int, int, int]] | None:
-        """Return of each frame its time stamp, that of the key frame to decode it from, and ns since the first.
+        """Return of each frame its time stamp, that of the key frame to decode it from, and ns since the
+        first.
 
         Read from the packets, without decoding. None when they do not tell: raw streams, some AVI files.
         """
@@ -150,11 +150,14 @@ class Video:
         """
         keys = np.unique(places[:, 1])
         with ExitStack() as opened:
-            stream = opened.enter_context(self._open(threads=1)).streams.video[0]  # readers run beside each other
+            stream = opened.enter_context(self._open(threads=1)).streams.video[
+                0
+            ]  # readers run beside each other
             decoded, frame = None, None
             for stamp, key in places[positions].tolist():
                 if frame is None or frame.pts < key:
-                    # A container's idea of "before" may be off by a group of pictures: then one more back, at last all.
+                    # A container's idea of "before" may be off by a group of pictures: then one more back, at
+                    # last all.
                     before = keys[: np.searchsorted(keys, key) + 1][::-1].tolist()
                     for start in (*before[:3], None):
                         if start is None:

@@ -14,7 +14,9 @@ rolls_pitches_yaws = arrays(np.float64, (5, 3), elements=st.floats(-3.1, 3.1)).m
 @given(rolls_pitches_yaws)
 def test_angles_are_the_inverse_of_rotation(rpy):
     matrices = rotation(rpy)
-    np.testing.assert_allclose(matrices @ np.swapaxes(matrices, -1, -2), np.broadcast_to(np.eye(3), (5, 3, 3)), atol=1e-9)
+    np.testing.assert_allclose(
+        matrices @ np.swapaxes(matrices, -1, -2), np.broadcast_to(np.eye(3), (5, 3, 3)), atol=1e-9
+    )
     np.testing.assert_allclose(np.linalg.det(matrices), 1, atol=1e-9)
     np.testing.assert_allclose(angles(matrices), rpy, atol=1e-6)
 
@@ -26,7 +28,9 @@ def test_the_axes():
     np.testing.assert_allclose(rotation([0, 0, turn]) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
     # First about x, then about y, then about z, all of them fixed: scipy's Rotation.from_euler('xyz').
     np.testing.assert_allclose(
-        rotation([0.1, 0.2, 0.3]), rotation([0, 0, 0.3]) @ rotation([0, 0.2, 0]) @ rotation([0.1, 0, 0]), atol=1e-12
+        rotation([0.1, 0.2, 0.3]),
+        rotation([0, 0, 0.3]) @ rotation([0, 0.2, 0]) @ rotation([0.1, 0, 0]),
+        atol=1e-12,
     )
 
 

@@ -56,7 +56,9 @@ def test_workers_fill_it_as_one_process_does(tmp_path):
         assert one.name == other.name
         np.testing.assert_array_equal(one.stamps_ns, other.stamps_ns)
         np.testing.assert_array_equal(one.images[:], other.images[:])
-    files = [sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob('*')) for n in ('alone', 'together')]
+    files = [
+        sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob('*')) for n in ('alone', 'together')
+    ]
     assert files[0] == files[1]
 
 
@@ -72,8 +74,12 @@ def deadly(name, how):
     return opened
 
 
-def test_a_recording_that_kills_its_reader_is_named_skipped_and_counted(tmp_path, monkeypatch, caplog, forked):
-    monkeypatch.setattr(cache, 'open_recordings', deadly('1.mp4', lambda: os.kill(os.getpid(), signal.SIGKILL)))
+def test_a_recording_that_kills_its_reader_is_named_skipped_and_counted(
+    tmp_path, monkeypatch, caplog, forked
+):
+    monkeypatch.setattr(
+        cache, 'open_recordings', deadly('1.mp4', lambda: os.kill(os.getpid(), signal.SIGKILL))
+    )
     paths = videos(tmp_path / 'videos', 4)
     sequences = load(paths, tmp_path / 'cache', workers=2)  # a kill is forgiven once
     assert [sequence.name for sequence in sequences] == ['0', '2', '3']
@@ -92,9 +98,13 @@ def test_an_interrupted_call_keeps_what_it_has_and_leaves_nothing_half(tmp_path,
         with pytest.raises(KeyboardInterrupt):
             load(paths, tmp_path / 'cache')
     assert len(list((tmp_path / 'cache').iterdir())) == 2
-    read = []
-    monkeypatch.setattr(cache, 'open_recordings', lambda path, *more, _real=cache.open_recordings: (
-        read.append(path.name), _real(path, *more))[1])  # fmt: skip
+    read, real = [], cache.open_recordings
+
+    def recorded(path, *more):
+        read.append(path.name)
+        return real(path, *more)
+
+    monkeypatch.setattr(cache, 'open_recordings', recorded)
     assert len(load(paths, tmp_path / 'cache')) == 4
     assert read == ['2.mp4', '3.mp4']
 
@@ -168,7 +178,9 @@ def test_a_full_disk_is_seen_before_and_while_it_fills(tmp_path, monkeypatch):
 def test_a_disk_that_is_full_in_a_worker(tmp_path, monkeypatch, forked):
     (path,) = videos(tmp_path / 'videos', 1)
     monkeypatch.setattr(
-        cache, '_read', lambda *_: open('/dev/full', 'wb', buffering=0).write(b'x')  # what a full disk answers
+        cache,
+        '_read',
+        lambda *_: open('/dev/full', 'wb', buffering=0).write(b'x'),  # what a full disk answers
     )
     with pytest.raises(CacheError, match='found a full disk'):
         load([path], tmp_path / 'cache', workers=1)
@@ -179,7 +191,15 @@ def test_cached_frames_read_as_the_array_they_are(tmp_path):
     (tmp_path / 'images.u8').write_bytes(array.tobytes())
     images = CachedImages(tmp_path / 'images.u8', 2, (7, 4, 5, 3))
     whole = array[2:]
-    for index in (0, -1, slice(1, 6, 2), np.array([3, 3, 0]), [[1, 2], [5, 6]], np.arange(7) > 3, np.array([], int)):
+    for index in (
+        0,
+        -1,
+        slice(1, 6, 2),
+        np.array([3, 3, 0]),
+        [[1, 2], [5, 6]],
+        np.arange(7) > 3,
+        np.array([], int),
+    ):
         np.testing.assert_array_equal(images[index], whole[index])
     np.testing.assert_array_equal(np.asarray(images), whole)
     assert len(list(images)) == 7

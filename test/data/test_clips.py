@@ -204,8 +204,12 @@ def share_of(sampler, draws=600):
 def test_every_frame_is_equally_likely_unless_told_otherwise():
     sequences = [marked(1, 12, 'short'), marked(2, 102, 'long')]
     assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD))[1] == pytest.approx(0.09, abs=0.04)
-    assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, balance=0.0))[1] == pytest.approx(0.5, abs=0.07)
-    assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, balance=0.5))[1] == pytest.approx(0.24, abs=0.06)
+    assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, balance=0.0))[1] == pytest.approx(
+        0.5, abs=0.07
+    )
+    assert share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, balance=0.5))[1] == pytest.approx(
+        0.24, abs=0.06
+    )
 
 
 def test_weights_of_sources():
@@ -213,7 +217,11 @@ def test_weights_of_sources():
     shares = share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, weights=[2, 1, 1], balance=0.0), 900)
     assert [round(shares[v], 2) for v in (1, 2, 3, 4)] == pytest.approx([0.5, 0.125, 0.125, 0.25], abs=0.05)
     assert set(share_of(ClipSampler(sequences, (12, 16), 3, PERIOD, weights=[0, 0, 5]))) == {4}
-    for weights, match in (([1.0], 'for each of 3 sources'), ([1, -1, 1], '0 or more'), ([0, 0, 0], 'above 0')):
+    for weights, match in (
+        ([1.0], 'for each of 3 sources'),
+        ([1, -1, 1], '0 or more'),
+        ([0, 0, 0], 'above 0'),
+    ):
         with pytest.raises(ClipError, match=match):
             ClipSampler(sequences, (12, 16), 3, PERIOD, weights=weights)
 
@@ -269,6 +277,18 @@ def test_any_process_draws_its_share_of_the_same_batch():
 def test_the_clips_of_a_seed_stay_what_they_were():
     """Runs under way, and their resumption, depend on it."""
     sampler = ClipSampler(
-        [sequence(range(0, 9000, 33)), sequence(range(0, 3000, 50))], (6, 8), 4, PERIOD, 0.2, 0.2, (0.8, 1.2), Augment()
+        [sequence(range(0, 9000, 33)), sequence(range(0, 3000, 50))],
+        (6, 8),
+        4,
+        PERIOD,
+        0.2,
+        0.2,
+        (0.8, 1.2),
+        Augment(),
     )
-    assert [indices(sampler.sample(np.random.default_rng([0, step]))) for step in range(4)] == [[8, 9, 10, 11], [169, 172, 173, 174], [50, 51, 52, 53], [163, 165, 167, 169]]
+    assert [indices(sampler.sample(np.random.default_rng([0, step]))) for step in range(4)] == [
+        [8, 9, 10, 11],
+        [169, 172, 173, 174],
+        [50, 51, 52, 53],
+        [163, 165, 167, 169],
+    ]

@@ -47,11 +47,15 @@ def test_independent_images(tmp_path):
 
 @pytest.mark.parametrize('stream', [False, True])
 def test_no_clip_of_several_frames_is_cut_from_independent_images(tmp_path, stream):
-    sequences = load([write_images(tmp_path / 'set', [f'{i}.png' for i in range(12)])], tmp_path, stream=stream)
+    sequences = load(
+        [write_images(tmp_path / 'set', [f'{i}.png' for i in range(12)])], tmp_path, stream=stream
+    )
     sampler = ClipSampler(sequences, SIZE, 1, 0.05)
     assert len(sampler) == 12
     assert {number_of(sampler.sample().images[0]) for _ in range(150)} == set(range(12))
-    assert [number_of(clip.images[0]) for clip in sampler.clips(100.0)] == list(range(12)), 'each is looked at'
+    assert [number_of(clip.images[0]) for clip in sampler.clips(100.0)] == list(range(12)), (
+        'each is looked at'
+    )
     with pytest.raises(Exception, match='expected sequences of at least 2 frames'):
         ClipSampler(sequences, SIZE, 2, 10.0)
 
@@ -108,7 +112,9 @@ def broken_set(tmp_path):
 
 def test_broken_images_are_named_and_left_out_of_the_cache_with_their_classes(tmp_path, caplog):
     (sequence,) = load([broken_set(tmp_path)], tmp_path, classes={'kind': 'folder'})
-    assert [number_of(image) for image in sequence.images] == [0, 1, 3, 5] and len(sequence.classes['kind']) == 4
+    assert [number_of(image) for image in sequence.images] == [0, 1, 3, 5] and len(
+        sequence.classes['kind']
+    ) == 4
     assert '2 frame(s) do not decode (2.jpg: ' in caplog.text and '4.jpg: ' in caplog.text
 
 

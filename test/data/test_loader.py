@@ -73,7 +73,9 @@ def test_every_start_method_with_torch_and_a_busy_opencv_in_the_parent(method):
 def test_clips_are_the_same_whoever_draws_them(tmp_path, stream):
     paths = [write_video(tmp_path / f'{name}.mp4', 40) for name in 'ab']
     sequences = load_sequences(paths, (24, 32), tmp_path / 'cache', progress=False, stream=stream)
-    sampler = ClipSampler(sequences, (16, 16), 4, 1 / 30, 0.3, 0.1, augment=Augment(aspect=(0.75, 1.35)), balance=0.0)
+    sampler = ClipSampler(
+        sequences, (16, 16), 4, 1 / 30, 0.3, 0.1, augment=Augment(aspect=(0.75, 1.35)), balance=0.0
+    )
     make = functools.partial(batch_of_clips, sampler, 7, 3)
     with ClipLoader(make, 0, 6) as here, ClipLoader(make, 0, 6, 2) as elsewhere:
         for one, other in zip(here, elsewhere, strict=True):
@@ -84,9 +86,14 @@ def test_clips_are_the_same_whoever_draws_them(tmp_path, stream):
 
 def test_the_data_room_imports_no_torch():
     rooms = 'sequences', 'clips', 'loader', 'shards', 'signals', 'actions'
-    code = '; '.join(f'import jepa_ros.data.{room}' for room in rooms) + '; import sys; print("torch" in sys.modules)'
+    code = (
+        '; '.join(f'import jepa_ros.data.{room}' for room in rooms)
+        + '; import sys; print("torch" in sys.modules)'
+    )
     environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == 'False'
 
 
@@ -100,7 +107,13 @@ def test_arrays_of_every_kind():
 
 
 def odd_arrays(_):
-    return [np.zeros((0, 3)), np.arange(12).reshape(3, 4).T, np.arange(20)[::3], np.float32(7), np.array(['a', None])]
+    return [
+        np.zeros((0, 3)),
+        np.arange(12).reshape(3, 4).T,
+        np.arange(20)[::3],
+        np.float32(7),
+        np.array(['a', None]),
+    ]
 
 
 def test_no_more_is_made_ahead_than_asked():
@@ -188,9 +201,13 @@ def dies_at_two(step):
 
 
 def test_a_step_that_always_kills_its_worker_is_an_error_that_names_it():
-    with pytest.raises(LoaderError, match='the data of step 2, found that its process ends each time with exit code 7'):
+    with pytest.raises(
+        LoaderError, match='the data of step 2, found that its process ends each time with exit code 7'
+    ):
         list(ClipLoader(dies_at_two, 0, 5, 2, method='fork'))
-    lost = ClipLoader(dies_at_two, 0, 5, 2, method='fork', lost=lambda step, sentence: (step, 'exit code 7' in sentence))
+    lost = ClipLoader(
+        dies_at_two, 0, 5, 2, method='fork', lost=lambda step, sentence: (step, 'exit code 7' in sentence)
+    )
     assert list(lost) == [0, 1, (2, True), 3, 4]
 
 
@@ -204,7 +221,9 @@ def reads_and_is_killed(marker, step):
 
 def test_a_file_whose_reader_was_killed_once_is_read_again(tmp_path):
     faults.clear()
-    with ClipLoader(functools.partial(reads_and_is_killed, tmp_path / 'killed'), 0, 4, 1, method='fork') as loader:
+    with ClipLoader(
+        functools.partial(reads_and_is_killed, tmp_path / 'killed'), 0, 4, 1, method='fork'
+    ) as loader:
         assert list(loader) == [False] * 4 and loader.restarts == 1
     assert faults.counts() == {}
 

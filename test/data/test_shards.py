@@ -74,7 +74,12 @@ def test_videos_are_sequences_of_their_own(tmp_path, stream):
     with pytest.raises(RecordingError, match='expected one recording, found 2'):
         open_recording(path)
     one, two = load([path], tmp_path, stream=stream, classes={'word': 'txt'})
-    assert (len(one), len(two), set(one.classes['word']), set(two.classes['word'])) == (12, 20, {'one'}, {'two'})
+    assert (len(one), len(two), set(one.classes['word']), set(two.classes['word'])) == (
+        12,
+        20,
+        {'one'},
+        {'two'},
+    )
     assert [number_of(image) for image in two.images[[3, 11, 19]]] == [3, 11, 19]
     assert one.key(3) == f'{path}#one'
 
@@ -91,7 +96,9 @@ def test_braces(tmp_path):
         find_recordings([f'{tmp_path}/train-{{009..011.tar'])
 
 
-pieces = st.sampled_from(['a', '.tar', '-', '{0..3}', '{08..11}', '{3..1}', '{x,y}', '{,z}', '{a,{b,c}d}', '{p{1,2},q}'])
+pieces = st.sampled_from(
+    ['a', '.tar', '-', '{0..3}', '{08..11}', '{3..1}', '{x,y}', '{,z}', '{a,{b,c}d}', '{p{1,2},q}']
+)
 
 
 @given(st.lists(pieces, max_size=4).map(''.join))
@@ -105,10 +112,17 @@ def test_a_broken_member_is_named_counted_and_skipped(tmp_path, caplog, stream):
     samples = images(6)
     samples['sub.dir/0002']['jpg'] = samples['sub.dir/0002']['jpg'][:300]
     samples['sub.dir/0004']['jpg'] = b'nothing'
-    (sequence,) = load([write_shard(tmp_path / 'shard.tar', samples)], tmp_path, stream=stream, classes={'k': 'cls'})
+    (sequence,) = load(
+        [write_shard(tmp_path / 'shard.tar', samples)], tmp_path, stream=stream, classes={'k': 'cls'}
+    )
     sampler = ClipSampler([sequence], SIZE, 1, 1.0)
     drawn = [sampler.draw(1, 0, i) for i in range(60)]
-    assert {(number_of(clip.images[0]), clip.classes['k'].item()) for clip in drawn} == {(0, 0), (1, 1), (3, 0), (5, 2)}
+    assert {(number_of(clip.images[0]), clip.classes['k'].item()) for clip in drawn} == {
+        (0, 0),
+        (1, 1),
+        (3, 0),
+        (5, 2),
+    }
     if stream:
         assert set(faults.counts()) == {f'{sequence.path}#2', f'{sequence.path}#4'}
         assert 'shard.tar, member at byte' in caplog.text

