@@ -17,7 +17,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -363,7 +363,8 @@ def _size(folder: Path) -> int:
 
 def _touch(entry: Path) -> None:
     now = time.time()  # by this clock: the file system's own may be behind it
-    os.utime(entry, (now, now))
+    with suppress(OSError):  # a cache that others own is only read
+        os.utime(entry, (now, now))
 
 
 def _used(entry: Path) -> float:

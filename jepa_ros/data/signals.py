@@ -98,7 +98,7 @@ def read_vectors(recording: Recording, source: str, times: FrameTimes) -> np.nda
     table = np.full((len(rows), longest), np.nan)
     for row, values in zip(table, rows):
         row[: len(values)] = values
-    by_header = times.stamped and all(stamps) and len(set(stamps)) == len(stamps)
+    by_header = times.stamped and all(stamps) and (len(stamps) < 2 or len(set(stamps)) > 1)
     at = np.array(stamps if by_header else logs, np.int64)
     wanted = times.stamps_ns if by_header else times.log_ns
     return _at(wanted, at, table, how or 'linear', names).astype(np.float32)
@@ -108,7 +108,7 @@ def read_classes(recording: Recording, source: str, times: FrameTimes) -> list[s
     """Read the class of each frame, '' where it is unknown.
 
     :param source: 'folder' (its name), the extension of a file beside each sample of a shard ('cls'), or a
-        topic of std_msgs/String or an integer type, whose messages hold until the next one.
+        topic of std_msgs/String or an integer type ('/task'), whose messages hold until the next one.
     :returns: [T].
     :raises RecordingError: when the topic is not there, or holds another type.
     """
@@ -118,7 +118,7 @@ def read_classes(recording: Recording, source: str, times: FrameTimes) -> list[s
     texts = recording.texts(source)
     if texts is not None:
         return texts * count if len(texts) == 1 else texts
-    if not recording.topic:
+    if not recording.topic or not source.startswith('/'):
         return [''] * count
     logs, values = [], ['']
     for log_ns, message in recording.messages(source):

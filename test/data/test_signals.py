@@ -143,6 +143,13 @@ def test_headers_on_another_clock_than_the_bag(tmp_path):
         np.testing.assert_allclose(sequence.vectors[name][:, 0], range(5))
 
 
+def test_several_messages_of_one_stamp_count_once(tmp_path):
+    ago = 10 * 365 * 86400 * 10**9
+    rows = [(at(t) + i, joints(at(t) - ago, 'a', [t + i])) for t in range(5) for i in (7, 0)]
+    sequence = load(tmp_path, {'/joints': rows}, 5, [at(t) - ago for t in range(5)], vectors={'q': '/joints'})
+    np.testing.assert_allclose(sequence.vectors['q'][:, 0], [7, 8, 9, 10, 11])  # the last one received
+
+
 def test_where_frames_have_no_stamps_everything_counts_by_the_bag(tmp_path):
     topics = {'/joints': [(at(t), joints(at(t) - 5 * 10**9, 'a', [t])) for t in range(5)]}
     sequence = load(tmp_path, topics, 5, [0] * 5, vectors={'q': '/joints'})
@@ -157,6 +164,7 @@ def test_classes_hold_until_the_next(tmp_path):
     }
     sequence = load(tmp_path, topics, 8, classes={'task': '/task', 'phase': '/phase', 'where': 'folder'})
     assert sequence.classes['task'].tolist() == ['', 'pick', 'pick', 'pick', 'place', 'place', '', '']
+    assert set(load(tmp_path / 'b', topics, 8, classes={'kind': 'cls'}).classes['kind']) == {''}
     assert sequence.classes['phase'].tolist() == [''] * 2 + ['7'] * 6
     assert set(sequence.classes['where']) == {tmp_path.name}
     sampler = ClipSampler([sequence], SIZE, 8, STEP_NS / 1e9)
