@@ -125,6 +125,21 @@ class ForecastGraph(nn.Module):
         return self.forecaster(context[None], times[None], dt[None])[0]
 
 
+class ActionForecastGraph(nn.Module):
+    """
+    context [S, N, D], times [S], actions [K, A], states [K, P], dt [K] to futures [K, N, D].
+
+    The rollout is unrolled: K is fixed at export.
+    """
+
+    def __init__(self, forecaster):
+        super().__init__()
+        self.forecaster = forecaster
+
+    def forward(self, context, times, actions, states, dt):
+        return self.forecaster(*(of[None] for of in (context, times, actions, states, dt)))[0]
+
+
 def example_inputs(manifest, rng):
     """
     Random inputs of the right shapes for every graph of a bundle.
@@ -174,7 +189,8 @@ def write_onnx(module, inputs, outputs, path):
         counted by it (K) stay dynamic; every other shape is fixed.
     """
     horizons = torch.export.Dim('K')
-    shapes = {name: {0: horizons} if 'dt' in inputs and name in ('dt', 'futures') else None for name in inputs}
+    open_to_all = 'dt' in inputs and 'actions' not in inputs  # a rollout over actions is unrolled
+    shapes = {name: {0: horizons} if open_to_all and name in ('dt', 'futures') else None for name in inputs}
     size = sum(value.nbytes for value in module.state_dict().values())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')

@@ -3,7 +3,6 @@
 The action forecaster: what an answer may depend on, and that a rollout is teacher forcing on its own answers.
 """
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
@@ -86,37 +85,3 @@ def test_actions_and_states_come_in_their_own_units(forecaster):
     other['states'][..., -1] += 1.0
     assert (forecaster(**other) - base).abs().max() < 1e-3
     assert forecaster.state_std[-1] == 1.0
-
-
-@torch.no_grad()
-def test_a_rollout_exports_to_onnx(forecaster, tmp_path):
-    onnxruntime = pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
-
-    class Graph(torch.nn.Module):
-        def forward(self, context, times, actions, states, dt):
-            return forecaster(*(of[None] for of in (context, times, actions, states, dt)))[0]
-
-    def draw(seed):
-        return {
-            name: value[0] if name in ('context', 'times') else value[0, :2]
-            for name, value in inputs(seed).items()
-        }
-
-    given = draw(0)
-    path = tmp_path / 'action_forecaster.onnx'
-    torch.onnx.export(
-        Graph().eval(),
-        tuple(given.values()),
-        str(path),
-        input_names=list(given),
-        output_names=['futures'],
-        opset_version=20,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(str(path))
-    given = draw(1)
-    (found,) = session.run(None, {name: value.numpy() for name, value in given.items()})
-    expected = forecaster(**{name: value[None] for name, value in given.items()})[0]
-    assert np.abs(found - expected.numpy()).max() < 1e-4
