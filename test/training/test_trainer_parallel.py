@@ -17,16 +17,17 @@ from jepa_ros.training import model as models  # noqa: E402
 from jepa_ros.training import parallel  # noqa: E402
 from jepa_ros.training.trainer import Trainer  # noqa: E402
 
-# float32, sums in another order. AdamW turns the smallest differences into some of its rate where a gradient is all but 0: that of
-# the votes' common weight is, as a softmax does not see it. The trend is solved for, from a bank that is rounded to float16.
-LOSS_TOLERANCE = 1e-5
-TOLERANCES = {'readout.vote.bias': 4e-3, 'forecaster.trend': 2e-3}
-WEIGHT_TOLERANCE = 5e-5
+# Relative; float32, sums in another order. AdamW makes much of the smallest differences where a gradient is all but 0, and
+# weights that began at 0 have moved by four updates only, so weights are compared by their norms; gradients show what AdamW,
+# which divides by their size, would hide. The votes' common weight has no gradient, as a softmax does not see it.
+LOSS_TOLERANCE, GRADIENT_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-4, 5e-3
+NO_GRADIENT = 'readout.vote.bias'
 
 
-def losses(out):
+def figures(out, name):
+    """(split, step) to a figure of the log."""
     lines = [json.loads(line) for line in (out / 'metrics.jsonl').read_text().splitlines()]
-    return {(line['split'], line['step']): line['loss'] for line in lines}
+    return {(line['split'], line['step']): line[name] for line in lines if name in line}
 
 
 def single(values, out, videos, cache, until=None):
@@ -73,13 +74,15 @@ def runs(tmp_path_factory, videos, cache):
 @pytest.mark.slow  # two more processes that import torch
 @pytest.mark.parametrize('kind', ['ddp', 'fsdp_then_one', 'one_then_fsdp'])
 def test_two_processes_train_as_one_with_the_joined_batch(runs, kind):
-    expected, found = losses(runs / 'one'), losses(runs / kind)
-    assert expected.keys() == found.keys() and len(expected) == 12  # 8 steps, 2 validations of 2 splits
-    for key, loss in expected.items():
-        assert found[key] == pytest.approx(loss, rel=LOSS_TOLERANCE, abs=1e-6), key
+    for name, count, tolerance in (('loss', 12, LOSS_TOLERANCE), ('gradient', 8, GRADIENT_TOLERANCE)):
+        expected, found = figures(runs / 'one', name), figures(runs / kind, name)
+        assert expected.keys() == found.keys() and len(expected) == count  # 8 steps, 2 validations of 2 splits
+        for key, value in expected.items():
+            assert found[key] == pytest.approx(value, rel=tolerance, abs=1e-6), (name, key)
     weights = models.load(runs / 'one' / 'last.pt')[2]['model']
     for name, value in models.load(runs / kind / 'last.pt')[2]['model'].items():
-        assert (value - weights[name]).abs().max() < TOLERANCES.get(name, WEIGHT_TOLERANCE), name
+        if name != NO_GRADIENT:
+            assert (value - weights[name]).norm() <= WEIGHT_TOLERANCE * weights[name].norm(), name
 
 
 @pytest.mark.slow
