@@ -72,7 +72,7 @@ def run_demo(options: Options) -> int:
     :raises JepaError: the recording or the bundle cannot be used, or nothing can be written.
     """
     recording = open_recording(options.recording, options.topic)
-    transport = _transport(options, recording)
+    transport = choose_transport(options.transport, recording)
     bundle = Bundle.load(options.bundle)
     isolate()
     try:
@@ -82,7 +82,8 @@ def run_demo(options: Options) -> int:
     figures = Figures(bundle.manifest.slice_period, bundle.manifest.future_space == 'latents')
     recorder = BagRecorder(options.out / 'bag')
     try:
-        code, failure = _play(options, recording, bundle, transport, figures, recorder)
+        code, failure = play(graph(options, recording, bundle, transport), camera_type(transport), options.out / 'logs',
+                             f'{recording.name} through {bundle.manifest.name}', figures, recorder, options.seconds)
     finally:
         recorder.close()
     figures.end()
@@ -90,30 +91,48 @@ def run_demo(options: Options) -> int:
     return report.conclude(found, code, failure)
 
 
-def _transport(options: Options, recording: Recording) -> str:
-    """Return what the camera is to publish, 'raw' or 'compressed'."""
+def choose_transport(wanted: str, recording: Recording) -> str:
+    """
+    Return what the camera is to publish, 'raw' or 'compressed'.
+
+    :param wanted: one of them, or 'auto'.
+    :raises RecordingError: there are no frames.
+    """
     first = next(recording.frames(), None)
     if first is None:
         fault = f'expected frames in {recording.name}, found none'
         raise RecordingError('; '.join([fault, *recording.warnings]))
-    if options.transport != 'auto':
-        return options.transport
+    if wanted != 'auto':
+        return wanted
     return 'compressed' if first.compressed or isinstance(recording, VideoRecording) else 'raw'
 
 
-def _play(options: Options, recording: Recording, bundle: Bundle, transport: str, figures: Figures,
-          recorder: BagRecorder) -> tuple[int, str]:
-    """Run all processes until the end. :return: exit code, and for code 1 what happened."""
-    camera_type = COMPRESSED_TYPE if transport == 'compressed' else RAW_TYPE
-    monitor = Monitor(recorder, figures, Topics(), camera_type)
+def camera_type(transport: str) -> str:
+    """Return the type of the camera's messages."""
+    return COMPRESSED_TYPE if transport == 'compressed' else RAW_TYPE
+
+
+def play(specs: list[NodeSpec], camera: str, logs: Path, title: str, figures: Figures, recorder: BagRecorder,
+         seconds: float | None = None) -> tuple[int, str]:
+    """
+    Run all processes until the end of the recording.
+
+    :param specs: of the nodes, the camera first, which does not start by itself.
+    :param camera: type of its messages.
+    :param logs: folder for what they say.
+    :param title: over the live table.
+    :param figures: what is counted goes here; `recorder`: and every message here.
+    :param seconds: end after so many seconds of frames.
+    :return: exit code, and for code 1 what happened.
+    """
+    monitor = Monitor(recorder, figures, Topics(), camera)
     try:
-        with ProcessGroup(options.out / 'logs') as group, \
-                Display(f'{recording.name} through {bundle.manifest.name}', figures, monitor.lock) as display:
+        with ProcessGroup(logs) as group, Display(title, figures, monitor.lock) as display:
             try:
-                for spec in graph(options, recording, bundle, transport):
+                for spec in specs:
                     group.start(spec.name, spec.command())
                 _bring_up(group, monitor, figures, display)
-                _watch(options, group, monitor, figures, display)
+                _watch(seconds, group, monitor, figures, display)
             except KeyboardInterrupt:
                 return 130, ''
             except GraphFailure as failure:
@@ -166,13 +185,13 @@ def _bring_up(group: ProcessGroup, monitor: Monitor, figures: Figures, display: 
           lambda: monitor.change_state(CAMERA, Transition.TRANSITION_ACTIVATE))
 
 
-def _watch(options: Options, group: ProcessGroup, monitor: Monitor, figures: Figures,
+def _watch(seconds: float | None, group: ProcessGroup, monitor: Monitor, figures: Figures,
            display: Display) -> None:
     """Show the figures until the recording has ended and what was on its way has arrived."""
     camera, end = group.children[0], math.inf
     while camera.wait(0.1) is None:
-        if options.seconds is not None and figures.camera_stamps and end == math.inf:
-            end = time.monotonic() + options.seconds
+        if seconds is not None and figures.camera_stamps and end == math.inf:
+            end = time.monotonic() + seconds
         if time.monotonic() > end:
             camera.interrupt()
         _check(group, monitor, figures)

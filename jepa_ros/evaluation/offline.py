@@ -36,7 +36,6 @@ class Step:
     :param reset: why the history was cleared before this step, or None
     :param time: when its newest frame came, at the recorded pace (s after the first frame)
     :param frame: the newest frame as it was recorded
-    :param geometry: which part of it the encoder saw
     """
 
     latents: Latents
@@ -44,7 +43,6 @@ class Step:
     reset: str | None
     time: float = 0.0
     frame: RecordedFrame | None = None
-    geometry: Geometry | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class OfflineRun:
         if futures is not None:
             self.seconds['forecast'].append(done - encoded)
         self.steps[latents.stamp_ns] = done - began
-        return Step(latents, futures, frames.reset, now, frame, frames.geometry)
+        return Step(latents, futures, frames.reset, now, frame)
 
     def _fault(self, kind: str, error: Exception) -> None:
         self.faults[kind] += 1

@@ -117,6 +117,11 @@ def row(blocks: Iterable) -> Html:
     return Html(f'<div class="row">{join(blocks)}</div>')
 
 
+def pair(one, other) -> Html:
+    """Put two blocks beside each other, whatever the width."""
+    return Html(f'<div class="pair">{text(one)}{text(other)}</div>')
+
+
 def details(summary, blocks: Iterable, opened: bool = False) -> Html:
     """Return blocks that open on a click."""
     return Html(f'<details{" open" if opened else ""}><summary>{text(summary)}</summary>{join(blocks)}</details>')
@@ -162,12 +167,14 @@ ul{margin:6px 0;padding-left:20px}li{margin:3px 0}.faults{list-style:none;paddin
 .faults li{border-left:4px solid var(--warn);background:var(--panel);padding:5px 10px;overflow-wrap:anywhere}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:14px 0}
 .card{background:var(--panel);border:1px solid var(--rule);border-radius:8px;padding:10px 12px}
-.card .label{color:var(--soft);font-size:13px}.card .value{font-size:24px;font-weight:600;line-height:1.3}
+.card .label{color:var(--soft);font-size:13px}.card .value{font-size:22px;font-weight:600;line-height:1.3}
 .scroll{overflow-x:auto}table{border-collapse:collapse;margin:8px 0;font-size:14px;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:4px 0}th{color:var(--soft);font-weight:600;vertical-align:bottom}
 th,td{text-align:left;padding:4px 16px 4px 0;border-bottom:1px solid var(--rule)}.n{text-align:right}
 figure{margin:10px 0}figure svg,figure img{max-width:100%;height:auto;display:block}figure img{border-radius:6px}
-.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:6px 18px;align-items:start}
+.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:4px 26px;align-items:start}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:6px;align-items:start}
+@media(max-width:560px){.row{grid-template-columns:1fr}}
 .badge{border-radius:9px;padding:1px 9px;font-size:13px;color:var(--paper)}.badge.good{background:var(--good)}
 .badge.warn{background:var(--warn)}.badge.bad{background:var(--bad)}
 .shares{margin:8px 0}.bar{display:flex;height:16px;border-radius:4px;overflow:hidden;margin:4px 0}

@@ -26,11 +26,11 @@ _STYLE = {
 
 
 class Series(NamedTuple):
-    """One line of a plot: a name for the legend ('' for none), x and y."""
+    """One line of a plot: a name for the legend ('' for none), x and y; the line is broken where y is None."""
 
     name: str
     x: Sequence[float]
-    y: Sequence[float]
+    y: Sequence[float | None]
 
 
 def available() -> bool:
@@ -67,8 +67,9 @@ def lines(series: Sequence[Series], x: str, y: str, *, marks: Sequence[tuple[flo
         if zero:
             axes.axhline(0, color=_INK, linewidth=0.9)
         for number, line in enumerate(series):
+            few = len(line.x) < 200  # then a point between two gaps is seen only with a marker
             axes.plot(*thinned(line.x, line.y), color=_SERIES[number % len(_SERIES)], label=line.name or None,
-                      linewidth=1.6 if dots else 1.2, marker='o' if dots else None, markersize=4)
+                      linewidth=1.6 if dots else 1.2, marker='o' if dots or few else None, markersize=4 if dots else 2)
         for at, value, words in marks:
             axes.plot([at], [value], 'o', color=_SERIES[1], markersize=5)
             axes.annotate(words, (at, value), xytext=(0, 5), textcoords='offset points', ha='center')
@@ -86,12 +87,17 @@ def lines(series: Sequence[Series], x: str, y: str, *, marks: Sequence[tuple[flo
 
 
 def thinned(x, y, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most about `points` points of a line: of each stretch the lowest and the highest, in order."""
+    """Return at most about `points` points of a line: of each stretch the lowest, the highest and a gap."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) <= points:
         return x, y
     edges = np.linspace(0, len(x), points // 2 + 1).astype(int)
-    kept = {place for a, b in zip(edges[:-1], edges[1:]) for place in (a + y[a:b].argmin(), a + y[a:b].argmax())}
+    kept: set[int] = set()
+    for a, b in zip(edges[:-1], edges[1:]):
+        gaps = np.isnan(y[a:b])
+        kept.update(a + np.flatnonzero(gaps)[:1])
+        if not gaps.all():
+            kept.update((a + np.nanargmin(y[a:b]), a + np.nanargmax(y[a:b])))
     order = np.array(sorted(kept))
     return x[order], y[order]
 

@@ -33,7 +33,7 @@ from jepa_ros.evaluation.surprise import SurpriseTrace
 
 FORMAT = 1
 DONE, FAILED, INTERRUPTED = 'done', 'failed', 'interrupted'
-_DROPS = ('duplicate', 'late', 'future', 'zero', 'overrun', 'cleared', 'failed')
+DROPS = ('duplicate', 'late', 'future', 'zero', 'overrun', 'cleared', 'failed')
 
 
 class ReplayError(JepaError):
@@ -231,7 +231,7 @@ class Camera:
         counts, recorded = offline.counts, offline.recorded_s
         frames = len(offline.arrivals)
         stages = stage_rows(offline.seconds, self._wall)
-        dropped = {name: counts[name] for name in _DROPS if counts[name]}
+        dropped = {name: counts[name] for name in DROPS if counts[name]}
         if offline.faults['undecodable']:
             dropped['failed'] = offline.faults['undecodable']
         judged = self._judge.report() if self._judge else {'skill': [], 'points': []}
@@ -277,8 +277,9 @@ def stage_rows(seconds: dict[str, list[float]], wall: float) -> dict[str, dict]:
 
 
 def limit(stages: dict[str, dict]) -> str | None:
-    """Return the stage that takes the most time."""
-    return max(stages, key=lambda name: stages[name]['total_s']) if any(s['total_s'] for s in stages.values()) else None
+    """Return the stage that takes the most time, None where that is not known."""
+    known = {name: row['total_s'] for name, row in stages.items() if row['total_s']}
+    return max(known, key=known.__getitem__) if known else None
 
 
 def total(results: list[dict], subject_judge: Judge | None) -> dict:
@@ -292,7 +293,7 @@ def total(results: list[dict], subject_judge: Judge | None) -> dict:
     recorded, wall = (sum(camera[key] for camera in cameras) for key in ('recorded_s', 'wall_s'))
     seconds = {stage: [ms / 1e3 for camera in cameras for ms in camera['kept']['ms'][stage]]
                for stage in (cameras[0]['kept']['ms'] if cameras else ())}
-    stages = stage_rows(seconds, wall)
+    stages = stage_rows(seconds, wall) if seconds else {}
     for camera in cameras:
         if subject_judge is not None and camera['kept']['judge']:
             subject_judge.add(camera['kept']['judge'])

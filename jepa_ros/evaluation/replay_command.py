@@ -73,7 +73,7 @@ def run(args) -> int:
     from jepa_ros.evaluation.replay import Options, ReplayError, Subject
     from jepa_ros.evaluation.replay_report import exit_code, replay_all, writable, write_report
 
-    if args.live and (args.compare or args.mcap or args.labels and not args.bundle):
+    if args.live and (args.compare or args.mcap):
         raise ReplayError('expected --live with one --bundle and without --mcap (its bag has everything)')
     options = Options(tuple(args.topic), args.labels, tuple(args.horizons), args.rate, args.moments, args.mcap,
                       args.publish, args.backend, args.threads)
@@ -83,7 +83,7 @@ def run(args) -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)  # a file has no edge to wrap at
     if args.live:
         live = importlib.import_module(LIVE)
-        runs = replay_all(paths, subjects, args.out, again=True,
+        runs = replay_all(paths, subjects, args.out, live=True,
                           run=lambda path, subject, bag: live.replay_live(path, subject, args.out / 'live'))
     else:
         with _Bars(len(paths) * len(subjects)) as bars:
@@ -182,13 +182,14 @@ def _print(console, found: dict) -> None:
             table.add_row(f"[red]{escape(recording['name'])}: {recording['status']}[/red]")
     console.print(table)
     lost = total['real_time_lost']
-    console.print(f"{total['recordings']} recordings, {total['failed']} failed; {total['speed'] or 0:.1f}x real time, most "
-                  f"of it {total['limit']}; {'nothing' if not lost else f'{lost:.1%} of the slices'} lost in simulated "
-                  'real time', highlight=False)
+    how = 'real time' if found['live'] else 'simulated real time'
+    console.print(f"{total['recordings']} recordings, {total['failed']} failed; {total['speed'] or 0:.1f}x real time"
+                  f"{', most of it ' + total['limit'] if total['limit'] else ''}; "
+                  f"{'nothing' if not lost else f'{lost:.1%} of the slices'} lost in {how}", highlight=False)
 
 
 def _peak(surprise: dict) -> float:
-    return surprise['time_s'][max(range(len(surprise['value'])), key=surprise['value'].__getitem__)]
+    return surprise['time_s'][surprise['value'].index(max(v for v in surprise['value'] if v is not None))]
 
 
 def _as_json(options) -> dict:

@@ -24,6 +24,10 @@ _STAGES = {
     'encode': 'encode (with the surprise of the slice)', 'forecast': 'forecast (all horizons)',
     'other': 'other (judging, writing)',
 }
+_OFFLINE = ('Frames were chosen, decoded, encoded and forecast by the code of perception_node, every slice of them, as fast as '
+            'it went. Latencies are of that run, one stage after the other.')
+_LIVE = ('camera_replay_node played the recording in real time with its stamps and /clock; perception_node ran on that '
+         'clock; this is made from what it published, and its latencies are those on /diagnostics at the end.')
 
 
 def replay_page(report: dict) -> str:
@@ -63,7 +67,8 @@ def _overview(run: dict) -> Html:
     items = [
         ('recorded', duration(total['recorded_s']), f"{total['frames']} frames, {total['slices']} slices"),
         ('speed', _times(total['speed']), f"of real time; {total['limit']} takes most" if total['limit'] else ''),
-        ('lost in real time', _percent(total['real_time_lost']), 'simulated, at the recorded rate'),
+        ('lost in real time', _percent(total['real_time_lost']),
+         'measured' if run['live'] else 'simulated, at the recorded rate'),
     ]
     if row:
         items.append((f"skill at {row['horizon']:.2g} s", _signed(row['skill']),
@@ -111,14 +116,16 @@ def _sentences(run: dict, named: bool) -> list:
     """Say in words what the figures mean."""
     total, found = run['total'], []
     who = f'{_label(run)}: ' if named else ''
-    if total['speed']:
+    if total['limit']:
         share = total['stages'][total['limit']]['total_s'] / max(total['wall_s'], 1e-9)
         found.append(f"{who}replayed at {_times(total['speed'])} real time; {total['limit']} takes {share:.0%} of it.")
     lost = total['real_time_lost']
-    if lost is not None:
+    if lost is not None and not run['live']:
         said = 'nothing' if lost < 5e-4 else f'{_percent(lost)} of the slices'
         found.append(f'{who}at the recorded rate, with the latencies measured here, {said} would have been lost (a '
                      'simulation: transport, publishing and shared cores are left out).')
+    if lost is not None and run['live']:
+        found.append(f'{who}played through real nodes in real time: {_percent(lost)} of the slices were lost.')
     if total['skill']:
         skills = [row['skill'] for row in total['skill']]
         shrunk = [row['skill_shrunk'] for row in total['skill']]
@@ -143,7 +150,8 @@ def _sentences(run: dict, named: bool) -> list:
                           f"{page.link(_camera_name(recording, camera), _anchor(run, recording, camera))}."))
     if total[FAILED]:
         found.append(f"{who}{total[FAILED]} of {total['recordings']} recordings could not be read to their end.")
-    return found
+    return [Html(line[:1].upper() + line[1:]) if isinstance(line, Html) else line[:1].upper() + line[1:]
+            for line in found]
 
 
 def _peak(run: dict):
@@ -188,6 +196,8 @@ def _points_table(rows: list[dict], caption: str = '') -> Html:
 
 
 def _latency(runs: list[dict]) -> list[Html]:
+    if not any(run['total']['stages'] for run in runs):
+        return []
     blocks = [page.heading('Where does the time go?')]
     for run in runs:
         blocks.append(_stages(run['total'], _label(run) if len(runs) > 1 else ''))
@@ -200,8 +210,8 @@ def _stages(figures: dict, caption: str = '') -> Html:
     for name, row in stages.items():
         ms = row['ms'] or {}
         rows.append((_STAGES[name], row['count'] or None, *(ms.get(key) for key in ('p50', 'p90', 'p99')),
-                     f"{row['total_s']:.2f}"))
-    return page.join([page.shares([(name, row['total_s']) for name, row in stages.items()], caption),
+                     None if row['total_s'] is None else f"{row['total_s']:.2f}"))
+    return page.join([page.shares([(name, row['total_s'] or 0.0) for name, row in stages.items()], caption),
                       page.table(['stage', 'times', 'p50 ms', 'p90 ms', 'p99 ms', 'total s'], rows)])
 
 
@@ -309,11 +319,12 @@ def _surprise(camera: dict) -> list[Html]:
     if moments:
         blocks.append(page.paragraph('The most surprising moments. Left the frame of the slice before, right the frame '
                                      'that surprised, grey, with the places that did so coloured.', 'note'))
+    shown = []
     for i, moment in enumerate(moments):
         times = f", {moment['times_median']:.1f} times the median" if moment['times_median'] else ''
-        blocks.append(page.row([page.picture(moment['before'], 'before'),
-                                page.picture(moment['now'], f"{i + 1}: at {moment['time_s']:.2f} s, surprise "
-                                                            f"{moment['surprise']:.3g}{times}")]))
+        caption = f"{i + 1}: at {moment['time_s']:.2f} s, surprise {moment['surprise']:.3g}{times}"
+        shown.append(page.pair(page.picture(moment['before'], 'before'), page.picture(moment['now'], caption)))
+    blocks.append(page.row(shown) if shown else '')
     return blocks
 
 
@@ -330,7 +341,7 @@ def _real_time(camera: dict) -> Html:
     if found['busy'] is not None:
         facts.append(f"the encoder's thread busy {_percent(found['busy'])} of the time")
     if found['age_ms']:
-        facts.append('from a frame to its futures {p50:.1f} / {p90:.1f} / {p99:.1f} ms (p50 / p90 / p99)'.format(
+        facts.append('from a frame to its results {p50:.1f} / {p90:.1f} / {p99:.1f} ms (p50 / p90 / p99)'.format(
             **found['age_ms']))
     return page.paragraph(f"{words}: {', '.join(facts)}.")
 
@@ -339,9 +350,7 @@ def _notes(runs: list[dict]) -> list[Html]:
     rows = [(_label(run), run['bundle']['model'], f"{run['bundle']['family']}, {run['bundle']['mode']}",
              run['bundle']['backend'], run['bundle']['path']) for run in runs]
     blocks = [page.heading('How this was made'), page.table(['bundle', 'model', 'kind', 'backend', 'path'], rows, words=5),
-              page.paragraph('Frames were chosen, decoded, encoded and forecast by the code of perception_node, every '
-                             'slice of them, as fast as it went. Latencies are of that run, one stage after the other.',
-                             'note')]
+              page.paragraph(_LIVE if runs[0]['live'] else _OFFLINE, 'note')]
     if not plots.available():
         blocks.append(page.paragraph('There are no plots because matplotlib is not installed here (pip install '
                                      'matplotlib); the tables and report.json hold the figures.', 'note'))

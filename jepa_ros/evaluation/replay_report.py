@@ -24,20 +24,21 @@ from jepa_ros.evaluation.replay_page import replay_page
 Run = Callable[[Path, Subject, Path | None], dict]
 
 
-def replay_all(paths: Sequence[Path], subjects: Sequence[Subject], out: Path, *, again: bool = False,
+def replay_all(paths: Sequence[Path], subjects: Sequence[Subject], out: Path, *, again: bool = False, live: bool = False,
                run: Run = lambda path, subject, bag: replay(path, subject, bag=bag)) -> list[dict]:
     """
     Replay recordings, each through every subject in turn; those that are kept are not run again.
 
     :param out: folder of the report; finished recordings are kept below it.
     :param again: run also those that are kept.
+    :param live: whether `run` plays them in real time; of that nothing is kept.
     :param run: replays one recording.
-    :returns: by subject: ``side`` ('A', 'B'; '' for a single one), ``bundle``, ``recordings``, ``total`` and
+    :returns: by subject: ``side`` ('A', 'B'; '' for a single one), ``live``, ``bundle``, ``recordings``, ``total`` and
         ``missing``, the number of recordings that were not begun because Ctrl-C came.
     """
     shelf = Shelf(out / 'recordings')
     sides = 'AB' if len(subjects) > 1 else ['']
-    runs = [{'side': side, 'bundle': subject.about(), 'recordings': []} for side, subject in zip(sides, subjects)]
+    runs = [{'side': side, 'live': live, 'bundle': subject.about(), 'recordings': []} for side, subject in zip(sides, subjects)]
     for number, path in enumerate(paths):
         # In turn, and not always the same one first: a machine that grows warm or busy must not favour one.
         turns = list(zip(subjects, runs))[::1 if number % 2 == 0 else -1]
@@ -45,9 +46,9 @@ def replay_all(paths: Sequence[Path], subjects: Sequence[Subject], out: Path, *,
             bag = subject.options.mcap
             if bag is not None:
                 bag = bag / found['side'] / recording_key(path)
-            kept = None if again else shelf.get(path, subject, bag)
+            kept = None if again or live else shelf.get(path, subject, bag)
             result = kept or run(path, subject, bag)
-            if kept is None:
+            if kept is None and not live:
                 shelf.put(path, subject, bag, result)
             found['recordings'].append(result)
             if result['status'] == INTERRUPTED:

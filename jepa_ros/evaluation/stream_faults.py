@@ -134,7 +134,7 @@ def unknown_types(topics: Iterable[Topic], ros1: bool) -> list[Fault]:
 
 def duration(seconds: float) -> str:
     """Return a length of time as people say it."""
-    for unit, length in (('years', 365.25 * 86400), ('days', 86400), ('hours', 3600), ('minutes', 60)):
+    for unit, length in (('years', 365.25 * 86400), ('days', 86400), ('hours', 3600), ('min', 60)):
         if seconds >= 2 * length:
             return f'{seconds / length:.1f} {unit}'
     return f'{seconds:.1f} s'

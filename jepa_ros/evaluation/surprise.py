@@ -11,7 +11,7 @@ import numpy as np
 
 from jepa_ros.data.frames import RecordedFrame
 from jepa_ros.evaluation.offline import Step
-from jepa_ros.images import Geometry, ImageError, encode_jpeg
+from jepa_ros.images import ImageError, centre_crop, encode_jpeg
 
 APART = 1.0  # s between two moments that are shown
 WIDTH = 480  # px of the pictures
@@ -28,7 +28,6 @@ class Moment:
     :param surprise: mean over the tokens.
     :param tokens: float32 [rows, columns], the surprise of each token.
     :param frame: the newest frame as recorded; `before`: that of the step before.
-    :param geometry: which part of the frames the encoder saw.
     """
 
     time: float
@@ -37,7 +36,6 @@ class Moment:
     tokens: np.ndarray
     frame: RecordedFrame
     before: RecordedFrame | None
-    geometry: Geometry
 
 
 class SurpriseTrace:
@@ -51,7 +49,7 @@ class SurpriseTrace:
     def __init__(self, grid: tuple[int, int], count: int = 4):
         self._grid, self._count = grid, count
         self.times: list[float] = []
-        self.values: list[float] = []
+        self.values: list[float | None] = []  # None where nothing had been forecast
         self._best: dict[int, Moment] = {}  # by second: frames are large
         self._before: RecordedFrame | None = None
 
@@ -59,16 +57,17 @@ class SurpriseTrace:
         """Take the next step."""
         before, self._before = (None if step.reset else self._before), step.frame
         known = np.isfinite(step.latents.surprise)
+        self.times.append(step.time)
         if not known.any():
+            self.values.append(None)
             return
         value = float(step.latents.surprise[known].mean())
-        self.times.append(step.time)
         self.values.append(value)
         second = int(step.time / APART)
         if step.frame is None or second in self._best and self._best[second].surprise >= value:
             return
         tokens = step.latents.surprise.reshape(self._grid)
-        self._best[second] = Moment(step.time, step.latents.stamp_ns, value, tokens, step.frame, before, step.geometry)
+        self._best[second] = Moment(step.time, step.latents.stamp_ns, value, tokens, step.frame, before)
         if len(self._best) > _KEPT * self._count:
             del self._best[min(self._best, key=lambda key: self._best[key].surprise)]
 
@@ -81,25 +80,27 @@ class SurpriseTrace:
         return chosen[:self._count]
 
     def figures(self) -> dict | None:
-        """Return median, percentiles, maximum and the whole series; None where nothing was ever forecast."""
-        if not self.values:
+        """Return median, percentiles, maximum and the whole series (None in it where there was no
+        forecast); None where nothing was ever forecast."""
+        values = self._known()
+        if not len(values):
             return None
-        values = np.array(self.values)
         return {'median': float(np.median(values)), 'p90': float(np.percentile(values, 90)),
                 'p99': float(np.percentile(values, 99)), 'max': float(values.max()),
-                'time_s': [round(time, 4) for time in self.times], 'value': [round(v, 6) for v in self.values]}
+                'time_s': [round(time, 4) for time in self.times], 'value': [None if v is None else round(v, 6) for v in self.values]}
 
     def pictures(self) -> list[dict]:
         """
         Return the moments for a report: ``time_s``, ``stamp_ns``, ``surprise``, ``times_median``, and as JPEG in base64
         ``now`` (the surprising places marked) and ``before`` (the frame of the step before, or None).
         """
-        median = float(np.median(self.values)) if self.values else 0.0
+        values = self._known()
+        median = float(np.median(values)) if len(values) else 0.0
         hot = max((float(np.nanmax(moment.tokens)) for moment in self.moments()), default=0.0)
         found = []
         for moment in self.moments():
             try:
-                now = _jpeg(overlay(moment.frame.image(), moment.geometry, moment.tokens, hot))
+                now = _jpeg(overlay(moment.frame.image(), moment.tokens, hot))
                 before = _jpeg(_shrunk(moment.before.image())) if moment.before else None
             except ImageError:
                 continue
@@ -107,18 +108,21 @@ class SurpriseTrace:
                           'times_median': moment.surprise / median if median else None, 'now': now, 'before': before})
         return found
 
+    def _known(self) -> np.ndarray:
+        return np.array([value for value in self.values if value is not None])
 
-def overlay(image: np.ndarray, geometry: Geometry, tokens: np.ndarray, hot: float) -> np.ndarray:
+
+def overlay(image: np.ndarray, tokens: np.ndarray, hot: float) -> np.ndarray:
     """
     Draw surprise over a frame.
 
     :param image: RGB uint8 [H, W, 3] as received.
-    :param geometry: which part of it the tokens cover.
-    :param tokens: float32 [rows, columns]; NaN is not drawn.
+    :param tokens: float32 [rows, columns], which cover the crop that the encoder sees; NaN is not drawn.
     :param hot: the surprise that is drawn strongest.
     :returns: RGB uint8, WIDTH wide; what the encoder did not see is dimmed.
     """
     small = _shrunk(image)
+    geometry = centre_crop(image.shape[1], image.shape[0], tokens.shape)
     scale = small.shape[1] / image.shape[1]
     left, top = round(geometry.x * scale), round(geometry.y * scale)
     right = min(small.shape[1], max(left + 1, round((geometry.x + geometry.crop_width) * scale)))
