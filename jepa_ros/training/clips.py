@@ -30,12 +30,13 @@ class Clips:
     :param roots: folders in which relative patterns of `data` are looked up.
     :param cache: folder for decoded frames.
     :param size: height and width of the frames; the encoder's by default.
+    :param progress: show a bar while recordings are decoded into the cache.
     :raises JepaError: for a pattern that finds nothing, a file in two splits, or recordings too short for a clip.
 
     Attributes: `sampler`, of random clips to train on, and `validation`, list of `Clip`.
     """
 
-    def __init__(self, config, roots=('.',), cache='.cache', size=None):
+    def __init__(self, config, roots=('.',), cache='.cache', size=None, progress=True):
         self.config, data, self._opened = config, config.data, (roots, cache)
         train, validation = expand(data.train, roots), expand(data.validation, roots)
         if not train or not validation:
@@ -43,7 +44,7 @@ class Clips:
         assert_disjoint(train=train, validation=validation, held_out=expand(data.held_out, roots))
         self.size = size = tuple(size or config.encoder.image_size)
         reading = {'labels': data.labels, 'vectors': data.vectors, 'rate': data.image_rate, 'stream': data.stream,
-                   'workers': data.workers}
+                   'workers': data.workers, 'progress': progress}
         cutting = {'size': size, 'frames': data.slices * config.encoder.tubelet, 'frame_period': data.frame_period}
 
         def load(patterns):

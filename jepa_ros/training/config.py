@@ -202,7 +202,7 @@ class Config:
     name: str = _key('jepa', 'name of the model')
     seed: int = _key(0, 'everything random follows from it and the step')
     licence: str = _key('Apache-2.0', 'licence of the weights that come out')
-    init_from: str = _key('', 'start from these weights: a checkpoint of jepa train, or the name of an official one')
+    init_from: str = _key('', 'start from the weights of this checkpoint of jepa train')
     stages: list[str] = _key(['pretraining', 'heads'], 'what is trained, in this order')
     clip: float = _key(1.0, 'largest norm of the gradient of a module; 0: not clipped')
     bf16: bool = _key(True, 'compute in bfloat16 where autocast allows')

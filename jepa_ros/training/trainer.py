@@ -42,7 +42,7 @@ class Trainer:
         self.place = parallel.Place(config.device, config.parallel)
         self.out.mkdir(parents=True, exist_ok=True)
         with self.place.leader_first():
-            self.clips = Clips(config, roots, Path(cache))
+            self.clips = Clips(config, roots, Path(cache), progress=self.place.leader)
         self.model = models.Model(config).to(self.place.device)
         self.stages = stages.build(config, self.model, self.clips, self.place)
         self.step, self.history, self.best = 0, [], -math.inf

@@ -159,6 +159,23 @@ def test_entries_are_drawn_by_their_weights_and_a_damaged_one_is_left_out(values
     assert any('broken.mp4' in record.message for record in caplog.records)
 
 
+def test_batches_made_by_other_processes_are_the_same(values, videos, tmp_path, cache):
+    values |= {'stages': ['pretraining']}
+    for workers in (0, 1):
+        values['data']['workers'] = workers
+        assert trainer(configuration.from_dict(values), videos, tmp_path / str(workers), cache).run()
+    assert losses(tmp_path / '0') == losses(tmp_path / '1')
+
+
+def test_a_run_without_a_score_keeps_its_last_checkpoint_as_the_best(values, videos, tmp_path, cache):
+    values |= {'stages': ['pretraining']}
+    run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    assert run.run() and models.load(tmp_path / 'best.pt')[2]['step'] == 4
+    again = trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    again.resume()
+    assert again.step == again.steps == 4 and again.run()
+
+
 def test_another_configuration_in_the_same_folder_is_refused_by_name(values, videos, tmp_path, cache):
     run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
     run.save('last.pt')
