@@ -207,14 +207,21 @@ class Trainer:
         return SummaryWriter(self.out, purge_step=self.step)
 
     def _report(self, board, stage, split, figures):
-        """Write figures to TensorBoard and `metrics.jsonl`."""
+        """
+        Write figures to TensorBoard and `metrics.jsonl`.
+
+        :raises JepaError: when the disk does not take them.
+        """
         if not self.place.leader:
             return
-        for name, value in figures.items():
-            board.add_scalar(f'{split}/{name}', value, self.step)
         line = {'step': self.step, 'stage': stage.name, 'split': split, **figures}
-        with open(self.out / METRICS, 'a', encoding='utf-8') as log:
-            log.write(json.dumps(line) + '\n')
+        try:
+            for name, value in figures.items():
+                board.add_scalar(f'{split}/{name}', value, self.step)
+            with open(self.out / METRICS, 'a', encoding='utf-8') as log:
+                log.write(json.dumps(line) + '\n')
+        except OSError as error:
+            raise JepaError(f'cannot write the log of the run in {self.out}: {error}') from error
 
     def _forget_metrics_after(self, step):
         """Leave out of the log what an interrupted process wrote after its last checkpoint."""

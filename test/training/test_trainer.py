@@ -14,6 +14,8 @@ import yaml
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
+
 from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
@@ -101,7 +103,11 @@ def test_training_lowers_the_losses_and_reports_what_a_reader_needs(values, vide
     trained = [line for line in lines if line['split'] == 'train']
     assert {'loss', 'gradient', 'rate', 'weight_decay', 'momentum', 'waiting', 'skipped'} <= trained[0].keys()
     assert [line['step'] for line in trained] == list(range(1, 101))
-    assert list((tmp_path / 'run').glob('events.out.tfevents*'))
+    board = EventAccumulator(str(tmp_path / 'run')).Reload()
+    assert {'train/loss', 'train/rate', 'train/weight_decay', 'train/momentum', 'train/waiting', 'validation/std',
+            'validation/std_least', 'validation/rank', 'train_clips/rank', 'validation/skill_0.1s',
+            'validation/skill_shrunk_0.3s'} <= set(board.Tags()['scalars'])
+    assert [event.step for event in board.Scalars('validation/rank')] == [line['step'] for line in judged]
     assert (tmp_path / 'run' / 'best.pt').exists()
 
 

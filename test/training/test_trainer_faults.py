@@ -143,6 +143,12 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(config, videos, tmp_p
     assert models.load(tmp_path / 'last.pt')[2]['step'] == 0
 
 
+def test_a_log_that_cannot_be_written_says_so(config, videos, tmp_path, cache):
+    (tmp_path / 'metrics.jsonl').mkdir()
+    with pytest.raises(JepaError, match='cannot write the log of the run'):
+        Trainer(config, tmp_path, [videos], cache).run()
+
+
 def test_sigterm_saves_as_ctrl_c_does(values, videos, tmp_path, cache):
     """What a cluster sends before it takes the machine away."""
     values['pretraining'] |= {'steps': 1000}
