@@ -209,6 +209,7 @@ class Config:
     device: str = _key('auto', 'auto (cuda where there is one), cpu, cuda or cuda:N', machine=True)
     parallel: str = _key('auto', 'none, ddp or fsdp; auto: ddp under torchrun, else none', machine=True)
     compile: bool = _key(False, 'compile the blocks with torch.compile', machine=True)
+    recompute: bool = _key(False, 'forget what blocks computed until the backward pass: less memory, more work', machine=True)
     most_skipped: int = _key(10, 'updates in a row that may be skipped for a loss or gradient that is not finite')
     log_every: int = _key(20, 'updates between lines of metrics.jsonl and TensorBoard', machine=True)
     validate_every: int = _key(250, 'updates between validations')

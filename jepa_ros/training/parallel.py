@@ -8,18 +8,20 @@ clips and masks and takes its own equal share of the rows, so N processes comput
 
 import contextlib
 import datetime
+import functools
 import os
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from jepa_ros.errors import JepaError
 from jepa_ros.nets.predictor import Predictor
 from jepa_ros.nets.vit import Encoder
 
 PATIENCE = datetime.timedelta(hours=2)  # for other processes: the first one decodes recordings into the cache meanwhile
-# Modules whose forward calls their blocks as modules: each block is gathered on its own. Others are gathered as a whole.
+# Modules whose forward calls their blocks as modules, so that a block can be gathered, or computed again, on its own.
 BLOCKWISE = (Encoder, Predictor)
 
 
@@ -137,7 +139,7 @@ class Place:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
         self._mesh = self._mesh or init_device_mesh(self.device.type, (self.world,))
-        for block in module.blocks if isinstance(module, BLOCKWISE) else ():
+        for block in blocks_of(module):
             fully_shard(block, mesh=self._mesh)
         fully_shard(module, mesh=self._mesh, reshard_after_forward=True)
 
@@ -164,6 +166,17 @@ class Place:
                     part.set_requires_gradient_sync(last, recurse=False)
         with module.no_sync() if self.kind == 'ddp' and not last else contextlib.nullcontext():
             yield
+
+
+def blocks_of(module):
+    """The blocks that may be treated one by one; of other modules none."""
+    return module.blocks if isinstance(module, BLOCKWISE) else ()
+
+
+def recompute(module):
+    """Keep a block's input alone until the backward pass, and compute the rest again there."""
+    for block in blocks_of(module):
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def is_sharded(module):

@@ -149,7 +149,7 @@ class Trainer:
             self._make_ready(module)
         stage.prepare(step, progress, stop)
         for module in stage.modules:  # after `prepare`, which may write their weights
-            self._make_ready(module)
+            self._make_ready(module, trained=True)
         update = Update(stage, self.place, self.config)
         self._losses, self._means = watch.Losses(self.config.most_skipped), Means()
         if step and self._resumed:
@@ -161,13 +161,15 @@ class Trainer:
         self._resumed = {}
         return update
 
-    def _make_ready(self, module):
+    def _make_ready(self, module, trained=False):
         """Compile and shard a module, once, as the configuration asks."""
         if module in self._ready:
             return
         self._ready.add(module)
+        if self.config.recompute and trained:
+            parallel.recompute(module)
         if self.config.compile:
-            for block in getattr(module, 'blocks', ()):  # they are alike: compiled once, and masks change outside of them
+            for block in parallel.blocks_of(module):  # alike: compiled once; masks change the number of tokens
                 block.compile(dynamic=True)
         self.place.shard(module)
 

@@ -61,7 +61,7 @@ def runs(tmp_path_factory, videos, cache):
     task = {'videos': str(videos), 'cache': str(cache), 'runs': [
         {'values': {**chosen, 'parallel': kind}, 'out': str(root / out), 'until': until}
         for chosen, kind, out, until in ((accumulating, 'ddp', 'ddp', None), (values, 'fsdp', 'fsdp_then_one', 3),
-                                         (accumulating, 'fsdp', 'one_then_fsdp', None))]}
+                                         ({**accumulating, 'recompute': True}, 'fsdp', 'one_then_fsdp', None))]}
     (root / 'task.json').write_text(json.dumps(task))
     worker = Path(__file__).with_name('torchrun_worker.py')
     done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', str(worker),

@@ -84,13 +84,21 @@ def test_each_modules_gradient_is_clipped_by_itself_and_vectors_do_not_decay():
     assert decays == {0.5: {2}, 0.0: {1}}
 
 
-@pytest.mark.parametrize('options', [{'bf16': True}, {'compile': True}])
-def test_bfloat16_and_compiled_blocks_train_as_float32_does(values, videos, tmp_path, cache, options, monkeypatch):
+def saved_for_backward(stage):
+    """Elements that a forward pass keeps until the backward pass."""
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor):
+        stage.loss(*(torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(0)))
+    return sum(sizes)
+
+
+@pytest.mark.parametrize('options', [{'bf16': True}, {'compile': True}, {'recompute': True}])
+def test_bfloat16_compiled_and_recomputed_blocks_train_as_float32_does(values, videos, tmp_path, cache, options, monkeypatch):
     # Traced as always, but not made into machine code, which takes minutes.
     monkeypatch.setattr(torch.nn.Module, 'compile', functools.partialmethod(torch.nn.Module.compile, backend='eager'))
     from jepa_ros.training.trainer import Trainer
     values |= {'stages': ['pretraining']}
-    found = []
+    found, kept = [], []
     for chosen in ({}, options):
         run = Trainer(configuration.from_dict(values | chosen), tmp_path / str(len(found)), [videos], cache)
         progress = SimpleNamespace()
@@ -98,8 +106,10 @@ def test_bfloat16_and_compiled_blocks_train_as_float32_does(values, videos, tmp_
         found.append([update(step, run.stages[0].batch(step))['loss'] for step in range(2)])
         if chosen.get('compile'):
             assert all(block._compiled_call_impl for block in run.model.encoder.blocks)
+        kept.append(saved_for_backward(run.stages[0]))
     assert found[1] == pytest.approx(found[0], rel=1e-2 if options.get('bf16') else 1e-4)
-    assert found[1] != found[0] or options.get('compile')
+    assert found[1] != found[0] or not options.get('bf16')
+    assert kept[1] < 0.5 * kept[0] or not options.get('recompute')
 
 
 SCHEDULED = st.builds(lambda steps, warmup, rate, end, decay: configuration.Pretraining(
