@@ -7,6 +7,7 @@ layer because its forward pass encodes what should be hidden.
 """
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -37,17 +38,17 @@ def same_clips_and_masks(dtype):
     return frames, torch.arange(float(SLICES)).expand(2, -1), masks
 
 
-def reference_networks(dtype):
+def reference_networks(dtype, width, narrow):
     config = transformers.VJEPA2Config(
         crop_size=SIDE,
         patch_size=PATCH,
         frames_per_clip=2 * SLICES,
         tubelet_size=2,
-        hidden_size=WIDTH,
+        hidden_size=width,
         num_attention_heads=HEADS,
         num_hidden_layers=2,
         mlp_ratio=4,
-        pred_hidden_size=NARROW,
+        pred_hidden_size=narrow,
         pred_num_attention_heads=2,
         pred_num_hidden_layers=2,
         pred_num_mask_tokens=2,
@@ -101,7 +102,7 @@ def module_pairs(encoder, predictor, model):
     """Our modules, and those of theirs that hold the same weights."""
     yield encoder.patch_embed, (model.encoder.embeddings.patch_embeddings.proj,)
     yield from layer_pairs(encoder.blocks, model.encoder.layer)
-    yield encoder.norm, (model.encoder.layernorm,)
+    yield getattr(encoder, 'norms', [getattr(encoder, 'norm', None)])[-1], (model.encoder.layernorm,)
     if predictor is not None:
         yield predictor.embed, (model.predictor.embeddings.predictor_embeddings,)
         yield from layer_pairs(predictor.blocks, model.predictor.layer)
@@ -118,44 +119,59 @@ def compare(ours, theirs, gradients, dtype):
     return seen
 
 
-@pytest.mark.parametrize('dtype', BOUNDS, ids=str)
-def test_a_step_of_our_own_networks_is_the_papers(dtype, monkeypatch):
-    """
-    Heads of 6 features, one pair for each axis: there the published slip in the order of cosines changes
-    nothing.
-    """
-    monkeypatch.setitem(sizes.SIZES, 'toy', sizes.Size(WIDTH, 2, HEADS, 4 * WIDTH))
-    model, target_model = reference_networks(dtype)
+def our_networks():
+    """Heads of 6 features, one pair for each axis: the published slip in the order of cosines changes nothing there."""
     config = EncoderConfig(size='toy', image_size=(SIDE, SIDE), patch=PATCH, window=0, slice_period=1.0)
-    encoder, target = Encoder(config).to(dtype), Encoder(config).to(dtype)
-    predictor = Predictor(config, WIDTH, NARROW, 2, 2).to(dtype)
+    predictor = Predictor(config, WIDTH, NARROW, 2, 2)
+    return Encoder(config), Encoder(config), predictor, predictor.mask_token
+
+
+def official_networks():
+    """V-JEPA 2's own positions, which tell with 16 features."""
+    families = pytest.importorskip('jepa_ros.nets.official.families')
+    from jepa_ros.nets.official.encoder import OfficialEncoder
+    from jepa_ros.nets.official.predictor import OfficialPredictor
+
+    of_vjepa2 = next(model for model in families.MODELS.values() if model.family == 'vjepa2')
+    narrow = families.PredictorShape(sizes.Size(32, 2, 2, 128), 64, mask_tokens=2, mask_index=1)
+    model = dataclasses.replace(of_vjepa2, size=sizes.Size(64, 2, HEADS, 256), taps=(1,), predictor=narrow)
+    clip = model, SIDE, 2 * SLICES
+    predictor = OfficialPredictor(*clip)
+    return OfficialEncoder(*clip), OfficialEncoder(*clip), predictor, predictor.mask_tokens
+
+
+@pytest.mark.parametrize('dtype', BOUNDS, ids=str)
+@pytest.mark.parametrize(
+    ('networks', 'width', 'narrow'),
+    [(our_networks, WIDTH, NARROW), (official_networks, 64, 32)],
+    ids=['ours', 'official'],
+)
+def test_a_step_of_v_jepa_is_the_papers(networks, width, narrow, dtype, monkeypatch):
+    monkeypatch.setitem(sizes.SIZES, 'toy', sizes.Size(WIDTH, 2, HEADS, 4 * WIDTH))
+    model, target_model = reference_networks(dtype, width, narrow)
+    encoder, target, predictor, query = networks()
+    for network in (encoder, target, predictor):
+        network.to(dtype)
     pairs = list(module_pairs(encoder, predictor, model))
+    their_query = model.predictor.embeddings.mask_tokens
     with torch.no_grad():
         for mine, others in (*pairs, *module_pairs(target, None, target_model)):
             for name in ('weight', 'bias'):
                 getattr(mine, name).copy_(torch.cat([getattr(other, name) for other in others]))
-        predictor.mask_token.copy_(model.predictor.embeddings.mask_tokens[1, 0, 0])
+        query.copy_(their_query[:, 0, 0] if query.ndim == 2 else their_query[1, 0, 0])
 
     frames, times, masks = same_clips_and_masks(dtype)
-    ours = objectives.v_jepa(
-        encoder, predictor, frames, times, masks, objectives.encode_targets(target, frames, times)
-    )
+    wanted = objectives.encode_targets(target, frames, times)
+    ours = objectives.v_jepa(encoder, predictor, frames, times, masks, wanted)
     theirs = reference_loss(model, target_model, frames, masks)
     ours.backward()
     theirs.backward()
-    gradients = [
-        (getattr(mine, name).grad, torch.cat([getattr(other, name).grad for other in others]))
-        for mine, others in pairs
-        for name in ('weight', 'bias')
-        # A bias of keys shifts all logits of a query alike: its gradient is rounding, in both.
-        if not (name == 'bias' and len(others) == 3)
-    ]
-    gradients += [
-        (mine.bias.grad.view(3, -1)[[0, 2]], torch.stack([others[0].bias.grad, others[2].bias.grad]))
-        for mine, others in pairs
-        if len(others) == 3
-    ]
-    gradients.append((predictor.mask_token.grad, model.predictor.embeddings.mask_tokens.grad[1, 0, 0]))
+    gradients = [(query.grad, their_query.grad[:, 0, 0] if query.ndim == 2 else their_query.grad[1, 0, 0])]
+    for mine, others in pairs:
+        gradients.append((mine.weight.grad, torch.cat([other.weight.grad for other in others])))
+        # A bias of keys shifts all logits of a query alike: its gradient is rounding, in both, and not compared.
+        parts = zip(mine.bias.grad.chunk(len(others)), others)
+        gradients += [(part, other.bias.grad) for number, (part, other) in enumerate(parts) if number != 1]
     seen = compare(ours, theirs, gradients, dtype)
     keys = sum(mine.bias.numel() // 3 for mine, others in pairs if len(others) == 3)
     assert seen + keys == sum(p.numel() for network in (encoder, predictor) for p in network.parameters())
