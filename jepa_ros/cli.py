@@ -47,7 +47,7 @@ ROS = "rclpy and the message packages: source a ROS 2 installation, or pip insta
 TRAIN, SIM = "pip install 'jepa_ros[train]'", "pip install 'jepa_ros[sim]'"
 INSTALL = {
     'torch': TRAIN, 'matplotlib': TRAIN, 'tensorboard': TRAIN, 'onnx': TRAIN, 'onnxscript': TRAIN, 'safetensors': TRAIN,
-    'mujoco': SIM,
+    'mujoco': SIM, 'transformers': "pip install 'jepa_ros[test]'",
     'rclpy': ROS, 'sensor_msgs': ROS, 'std_msgs': ROS, 'geometry_msgs': ROS, 'diagnostic_msgs': ROS,
     'lifecycle_msgs': ROS, 'std_srvs': ROS, 'rosgraph_msgs': ROS, 'nav_msgs': ROS,
 }
