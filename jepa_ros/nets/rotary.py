@@ -37,15 +37,20 @@ def angles(positions, head_dim):
     return (positions.double()[..., None] * axis_frequencies(head_dim).double().to(positions.device)).float()
 
 
-def table(time_cos_sin, row_cos_sin, column_cos_sin, head_dim):
+def table(time_cos_sin, row_cos_sin, column_cos_sin, head_dim, interleave=True):
     """
     Join the axes into the table that `rotate` takes.
 
     :param time_cos_sin: pair of float [..., M, P], cosine and sine of the angles; likewise rows and columns.
+    :param interleave: angles stand pair by pair; False repeats the whole axis, as the weights of V-JEPA 2 need it.
     :returns: (cos, sin), each float [..., M, E]; features that belong to no axis get cos 1 and sin 0.
     """
-    cos, sin = (torch.cat(parts, dim=-1).repeat_interleave(2, dim=-1)
-                for parts in zip(time_cos_sin, row_cos_sin, column_cos_sin))
+    def expand(axes):
+        if interleave:
+            return torch.cat(axes, dim=-1).repeat_interleave(2, dim=-1)
+        return torch.cat([axis for axis in axes for _ in range(2)], dim=-1)
+
+    cos, sin = (expand(axes) for axes in zip(time_cos_sin, row_cos_sin, column_cos_sin))
     rest = (*cos.shape[:-1], head_dim - cos.shape[-1])
     return torch.cat((cos, cos.new_ones(rest)), -1), torch.cat((sin, sin.new_zeros(rest)), -1)
 
@@ -72,8 +77,10 @@ def rotate(x, rotary):
     Turn adjacent pairs of features.
 
     :param x: float [..., M, E], queries or keys.
-    :param rotary: (cos, sin) as `table` gives them, broadcastable to x.
+    :param rotary: (cos, sin) as `table` gives them, broadcastable to x; None turns nothing (positions were added).
     """
+    if rotary is None:
+        return x
     cos, sin = rotary
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((-second, first), dim=-1).flatten(-2)
