@@ -163,10 +163,12 @@ def _wrist(shell, dark, accent) -> list[str]:
         _joint(5, (0, 0, -1)),
         _drum(0.036, (0, 0, 0), (0, 0, -0.035), dark, 0.3),
         box((0.022, 0.082, 0.016), (0, 0, -0.048), shell * 0.8, mass=0.3, **_TOUCH),
-        box((0.016, 0.014, 0.012), (0.055, 0, -0.04), dark, solid=False),  # the camera's housing
+        # the camera looks across the bar between the fingers, from far enough to see it whole
+        geom('capsule', 0.007, None, dark, solid=False, fromto=(0, 0.03, -0.02, 0, 0.125, 0.035)),
+        box((0.022, 0.012, 0.012), (0, 0.13, 0.042), dark, solid=False),
         element(
-            'camera', name='arm_camera', pos=(0.056, 0, -0.055), fovy=62,
-            xyaxes=(0, 1, 0, -np.cos(0.30), 0, np.sin(0.30)),
+            'camera', name='arm_camera', pos=(0, 0.13, 0.028), fovy=70,
+            xyaxes=(1, 0, 0, 0, np.cos(0.42), -np.sin(0.42)),
         ),
         element('site', name='tool0', pos=(0, 0, -0.165), quat=(0, 1, 0, 0), size=0.001, rgba=(0, 0, 0, 0)),
         *(_finger(name, side, dark, accent) for name, side in zip(FINGERS, (1, -1))),

@@ -18,7 +18,7 @@ from jepa_ros.sim.interventions import BeltDrive, Intervention, Schedule
 from jepa_ros.sim.props import AWAY, LOAD_HALF, LOAD_LINE, props
 from jepa_ros.sim.servo import CartesianServo
 from jepa_ros.sim.truth import CameraModel, Pose, Truth
-from jepa_ros.sim.world import BELT_TOP, GRIP_SAMPLES, Bin, Fixture, build
+from jepa_ros.sim.world import BELT_TOP, GRIP_SAMPLES, Bin, Fixture, box, build, element
 
 SERVO_RATE = 120.0  # Hz, at least
 COMMAND_TIMEOUT = 0.2  # s after which the arm stops by itself
@@ -26,6 +26,7 @@ LIFTED = 0.05  # m above the belt from which on a bin in the gripper is held
 HELD = 1.0  # s after which it is taken
 CLEARED = 1.5  # s after which a taken bin that is let go is carried off
 TIPPED = 0.8  # cosine of the tilt
+CAMERAS = {'fixed': 'camera', 'arm': 'arm_camera', 'overview': 'overview'}
 FRAMES = ('world', 'base_link', 'tool0', 'camera_optical_frame')
 
 
@@ -39,15 +40,18 @@ class ConveyorCell(Hall):
     :param size: height and width of the picture, px.
     :param fps: camera frames per second.
     :param fine: shadows and antialiasing, about seven times slower to render.
-    :param camera: 'fixed', or 'arm': in the hand.
+    :param camera: 'fixed'; 'arm': in the hand; 'overview': from where all can be seen.
     :param speed: of the belt, m/s; None: drawn from the seed.
     :param bins: how many are on the belt at most.
     :param interventions: what happens to belt and bins; 'seed': drawn from the seed.
     :param passing: whether hanging loads pass in front of the camera now and then.
     :raises SimError: when MuJoCo is missing, or an argument is not as described.
 
-    Attribute `taken`: number of bins taken so far.
+    Attributes: `taken`: number of bins taken so far. `ticks`: periods of the servo so far. `policy`: None, or what commands the cell before each frame: its
+    `step()` is called, and its `action` names what it does.
     """
+
+    policy = None
 
     def __init__(
         self,
@@ -62,18 +66,17 @@ class ConveyorCell(Hall):
         interventions: str | Iterable[Intervention] = (),
         passing: bool = False,
     ):
-        cameras = {'fixed': 'camera', 'arm': 'arm_camera'}
-        if camera not in cameras or not 1 <= bins <= 3:
-            raise SimError(f"expected camera 'fixed' or 'arm' and 1 to 3 bins, found {camera!r} and {bins}")
+        if camera not in CAMERAS or not 1 <= bins <= 3:
+            raise SimError(f'expected camera {", ".join(CAMERAS)} and 1 to 3 bins, found {camera!r} and {bins}')
         self._ticks_per_frame = int(np.ceil(SERVO_RATE / fps))
         self._tick = 1 / fps / self._ticks_per_frame
         self._substeps = int(np.ceil(self._tick / MAX_TIMESTEP))
         rng = np.random.default_rng([seed, 5])
         self.station = station(rng)
         arm, things = manipulator(rng, self.station), props(rng)
-        fixture = Fixture(arm.worldbody + things.worldbody, arm.actuator, arm.equality)
+        fixture = Fixture([*arm.worldbody, *things.worldbody, *_overview()], arm.actuator, arm.equality)
         super().__init__(seed, size, fps, build(seed, self._tick / self._substeps, fine, fixture))
-        self._camera = self._model.camera(cameras[camera]).id
+        self._camera = self._model.camera(CAMERAS[camera]).id
         self._rng = np.random.default_rng([seed, 2])
         draw = np.random.default_rng([seed, 4])
         self._belt = BeltDrive(draw.uniform(*SPEEDS) if speed is None else float(speed))
@@ -86,7 +89,7 @@ class ConveyorCell(Hall):
         self._load: tuple[float, float, float] | None = None  # when, where and how fast it set off
         self._servo = CartesianServo(self._mujoco, self._model, self._data)
         self._twist, self._frame_of_twist, self._commanded = np.zeros(6), 'world', -np.inf
-        self._ticks = self.taken = 0
+        self.ticks = self.taken = 0
         self._contacts = _Contacts(self._model, self._bins)
         self._on_belt: list[Bin] = []
         self._gone: dict[str, float] = {}  # taken bins, and for how long each has been let go
@@ -145,10 +148,12 @@ class ConveyorCell(Hall):
     @property
     def now(self) -> float:
         """Simulated time, s: that of the frame, and between frames that of the servo."""
-        return START_TIME + self._ticks * self._tick
+        return START_TIME + self.ticks * self._tick
 
     def step(self) -> None:
-        """Advance to the next camera frame."""
+        """Advance to the next camera frame, as the policy commands where there is one."""
+        if self.policy is not None:
+            self.policy.step()
         while not self.tick():
             pass
 
@@ -163,10 +168,10 @@ class ConveyorCell(Hall):
             data.ctrl[0] = self._belt.step(dt)
             self._servo.drive(dt)
             self._mujoco.mj_step(self._model, data)
-        self._ticks += 1
+        self.ticks += 1
         self._contacts.look(data)
         self._watch_grip()
-        if self._ticks % self._ticks_per_frame:
+        if self.ticks % self._ticks_per_frame:
             return False
         self._frame += 1
         self._wrap_belt()
@@ -283,6 +288,15 @@ class ConveyorCell(Hall):
 
     # Inside.
 
+    def _park(self, bin_: Bin) -> None:
+        # afloat, so that no contacts are computed for it
+        self._model.body_gravcomp[self._model.body(bin_.name).id] = 1
+        self._put(bin_, (self._bins.index(bin_) - 1.5, 3.0, 0.5), 0.0, 0.0)
+
+    def _enter(self, bin_: Bin, x: float, rng: np.random.Generator) -> None:
+        self._model.body_gravcomp[self._model.body(bin_.name).id] = 0
+        super()._enter(bin_, x, rng)
+
     def _after_frame(self) -> None:
         """For a subclass that stages something."""
 
@@ -336,7 +350,7 @@ class ConveyorCell(Hall):
         room = last is None or self._data.body(last.name).xpos[0] - self._ends[0] > self._gap
         if len(self._on_belt) >= self._most or not room:
             return
-        first = 0 if last is None and self._ticks == 0 else self._bins.index(last or self.bin) + 1
+        first = 0 if last is None and self.ticks == 0 else self._bins.index(last or self.bin) + 1
         for i in range(len(self._bins)):
             bin_ = self._bins[(first + i) % len(self._bins)]
             if bin_ not in self._on_belt and bin_.name not in self._gone:
@@ -432,6 +446,17 @@ class ConveyorCell(Hall):
             self._move_prop('load', AWAY)
         else:
             self._move_prop('load', (x, LOAD_LINE, BELT_TOP + 0.43))
+
+
+def _overview() -> list[str]:
+    """A camera that sees all, and the wall behind what it sees."""
+    eye, target = np.array([2.05, -1.85, 1.70]), np.array([0.50, -0.20, 0.72])
+    back = (eye - target) / np.linalg.norm(eye - target)
+    right = np.cross((0, 0, 1), back)
+    right /= np.linalg.norm(right)
+    wall = box((0.05, 4, 2), (-3.2, 0, 1.6), material='wall', solid=False)
+    axes = (*right, *np.cross(back, right))
+    return [wall, element('camera', name='overview', pos=eye, xyaxes=axes, fovy=43)]
 
 
 class _Contacts:

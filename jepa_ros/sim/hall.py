@@ -138,6 +138,18 @@ class Hall:
         focal = height / 2 / np.tan(np.radians(self._model.cam_fovy[self._camera]) / 2)
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
+    def window(self):
+        """Open MuJoCo's window on this world; `sync()` brings it up to date, `close()` closes it.
+
+        :raises SimError: where there is no screen.
+        """
+        screens = 'DISPLAY', 'WAYLAND_DISPLAY'
+        if sys.platform == 'linux' and not any(os.environ.get(name) for name in screens):
+            raise SimError(f'the window needs a screen: expected {" or ".join(screens)} to be set, found neither')
+        from mujoco import viewer
+
+        return viewer.launch_passive(self._model, self._data, show_left_ui=False, show_right_ui=False)
+
     @property
     def _renderer(self):
         if self._opened is None:

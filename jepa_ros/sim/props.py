@@ -14,7 +14,7 @@ AWAY = np.array([0.0, 0.0, -5.0])  # m, where they wait
 LOAD_HALF = 0.07  # m, half the width of a hanging load
 LOAD_LINE = -0.72  # m, the y of the rail that they hang from
 SCREEN_LINE = -0.50
-SCREEN_HALF = 0.20
+SCREEN_HALF = 0.18
 GATE_HALF = 0.012
 
 

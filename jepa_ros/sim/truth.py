@@ -14,60 +14,6 @@ EVENTS = ('started', 'stopped', 'reversed', 'entered', 'left', 'nudged', 'turned
 
 
 @dataclass(frozen=True)
-class CameraModel:
-    """The camera, with the fields of sensor_msgs/CameraInfo, and where it is.
-
-    :param height, width: px.
-    :param distortion_model: its name; there is none in it.
-    :param d: float64 [5], coefficients of the distortion.
-    :param k: float64 [3, 3], the pinhole matrix, px.
-    :param r: float64 [3, 3], the rectification: identity.
-    :param p: float64 [3, 4], the projection.
-    :param frame_id: of the optical frame: x right, y down, z forward.
-    :param position: float64 [3] in the world, m.
-    :param rotation: float64 [3, 3], axes of the optical frame in the world, as columns.
-    """
-
-    height: int
-    width: int
-    k: np.ndarray
-    position: np.ndarray
-    rotation: np.ndarray
-    frame_id: str = 'camera_optical_frame'
-    distortion_model: str = 'plumb_bob'
-
-    @property
-    def d(self) -> np.ndarray:
-        return np.zeros(5)
-
-    @property
-    def r(self) -> np.ndarray:
-        return np.eye(3)
-
-    @property
-    def p(self) -> np.ndarray:
-        return np.hstack([self.k, np.zeros((3, 1))])
-
-    def to_camera(self, point: np.ndarray) -> np.ndarray:
-        """Return a world point (m) in the optical frame, float64 [3]."""
-        return self.rotation.T @ (point - self.position)
-
-    def to_image(self, point: np.ndarray) -> np.ndarray | None:
-        """Return the place of a world point in the picture, float64 [2], 0..1; None where it is not in it."""
-        x, y, z = self.to_camera(point)
-        if z <= 0:
-            return None
-        xy = (self.k @ (x, y, z))[:2] / z / (self.width, self.height)
-        return xy if np.all((xy >= 0) & (xy < 1)) else None
-
-    def ray(self, xy: np.ndarray) -> np.ndarray:
-        """Return the direction in the world, of length one, in which a place of the picture (0..1) lies."""
-        u, v = np.asarray(xy) * (self.width, self.height)
-        direction = self.rotation @ np.linalg.solve(self.k, (u, v, 1.0))
-        return direction / np.linalg.norm(direction)
-
-
-@dataclass(frozen=True)
 class Pose:
     """A place and an orientation.
 
@@ -93,6 +39,65 @@ class Pose:
             [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], squares[3]],
         ])[i]
         return q / np.linalg.norm(q)
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """The camera, with the fields of sensor_msgs/CameraInfo, and where it is.
+
+    :param height, width: px.
+    :param k: float64 [3, 3], the pinhole matrix, px.
+    :param position: float64 [3] in the world, m.
+    :param rotation: float64 [3, 3], axes of the optical frame in the world, as columns.
+    :param frame_id: of the optical frame: x right, y down, z forward.
+    :param distortion_model: its name; there is no distortion.
+    """
+
+    height: int
+    width: int
+    k: np.ndarray
+    position: np.ndarray
+    rotation: np.ndarray
+    frame_id: str = 'camera_optical_frame'
+    distortion_model: str = 'plumb_bob'
+
+    @property
+    def d(self) -> np.ndarray:
+        """Coefficients of the distortion, float64 [5]: zeros."""
+        return np.zeros(5)
+
+    @property
+    def r(self) -> np.ndarray:
+        """Rectification, float64 [3, 3]: identity."""
+        return np.eye(3)
+
+    @property
+    def p(self) -> np.ndarray:
+        """Projection, float64 [3, 4], px."""
+        return np.hstack([self.k, np.zeros((3, 1))])
+
+    @property
+    def pose(self) -> Pose:
+        """Of the optical frame in the world."""
+        return Pose(self.position, self.rotation)
+
+    def to_camera(self, point: np.ndarray) -> np.ndarray:
+        """Return a world point (m) in the optical frame, float64 [3]."""
+        return self.rotation.T @ (point - self.position)
+
+    def to_image(self, point: np.ndarray) -> np.ndarray | None:
+        """Return the place of a world point in the picture, float64 [2], 0..1; None where it is not in it."""
+        x, y, z = self.to_camera(point)
+        if z <= 0:
+            return None
+        xy = (self.k @ (x, y, z))[:2] / z / (self.width, self.height)
+        return xy if np.all((xy >= 0) & (xy < 1)) else None
+
+    def ray(self, xy: np.ndarray) -> np.ndarray:
+        """Return the direction in the world, of length one, in which a place of the picture (0..1) lies."""
+        u, v = np.asarray(xy) * (self.width, self.height)
+        direction = self.rotation @ np.linalg.solve(self.k, (u, v, 1.0))
+        return direction / np.linalg.norm(direction)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairs of clips, the same but for one thing that cannot happen: what a network that has learnt physics is surprised by.
+
+After the violation-of-expectation clips of developmental psychology and IntPhys (Riochet et al., 2018).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jepa_ros.sim.cell import ConveyorCell
+from jepa_ros.sim.hall import SimError
+from jepa_ros.sim.props import GATE_HALF, SCREEN_LINE
+from jepa_ros.sim.world import BELT_TOP, Bin
+
+VIOLATIONS = ('vanish', 'jump', 'pass')
+BEGINNING = 2.0  # s before the bin is where it happens
+
+
+class StagedCell(ConveyorCell):
+    """One bin comes, the arm rests, and what happens is possible or not.
+
+    vanish: the bin goes behind a screen and never comes out. jump: it is elsewhere on the belt from one frame to the
+    next. pass: it goes through a closed gate, which holds it in the possible clip while the belt runs on below.
+    Until it happens, both clips of a pair are the same.
+
+    :param seed, size, fps, fine: see `ConveyorCell`.
+    :param kind: one of VIOLATIONS.
+    :param possible: whether to leave out what cannot happen.
+    :raises SimError: for another kind.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: tuple[int, int] = (240, 320),
+        fps: float = 30.0,
+        fine: bool = False,
+        *,
+        kind: str,
+        possible: bool,
+    ):
+        if kind not in VIOLATIONS:
+            raise SimError(f'expected a violation of {", ".join(VIOLATIONS)}, found {kind!r}')
+        draw = np.random.default_rng([seed, 8])
+        super().__init__(seed, size, fps, fine, speed=draw.uniform(0.12, 0.30))
+        self._kind, self._possible, self._broken = kind, possible, False
+        self._most = 0  # no other bin comes
+        eye = self._data.cam(self._camera).xpos
+        # in full view: on the side of the pillar's shadow on which there is more of the belt to be seen
+        pillar = self._model.geom('pillar').pos
+        shadow = eye[0] + (pillar[0] - eye[0]) * -eye[1] / (pillar[1] - eye[1])
+        side = -np.sign(shadow)
+        self._where = shadow + side * draw.uniform(0.24, 0.32)
+        self._far = side * draw.uniform(0.15, 0.25)
+        if kind == 'vanish':
+            self._where = draw.uniform(-0.1, 0.1)
+            x = eye[0] + (self._where - eye[0]) * (SCREEN_LINE - eye[1]) / -eye[1]
+            self._move_prop('screen', (x, SCREEN_LINE, 0.0))
+        self._put_upstream(draw)
+        if kind == 'pass':
+            self._move_prop('gate', (self._where, 0.0, 0.0))
+            if not possible:
+                gate = self._model.geom('gate')
+                gate.contype = gate.conaffinity = 0
+        self._mujoco.mj_forward(self._model, self._data)
+
+    def _put_upstream(self, draw: np.random.Generator) -> None:
+        x = max(self._where - BEGINNING * self._belt.speed - self.bin.radius, self._ends[0])
+        self._put(self.bin, (x, draw.uniform(-0.04, 0.04), BELT_TOP + 0.001), draw.uniform(-0.5, 0.5), self._belt.speed)
+
+    def _after_frame(self) -> None:
+        if self._broken or self.bin not in self._on_belt:
+            return
+        x = self._data.joint(self.bin.name).qpos[0]
+        if self._kind == 'vanish':
+            self._mujoco.mj_forward(self._model, self._data)
+            if self._behind_screen(self.bin):
+                self._break(lambda: (self._park(self.bin), self._on_belt.remove(self.bin)))
+        elif self._kind == 'jump' and x > self._where:
+            self._break(lambda: self._data.joint(self.bin.name).qpos.__setitem__(0, x + self._far))
+        elif self._kind == 'pass' and x + self.bin.radius * 0.6 > self._where + GATE_HALF:
+            self._break(lambda: None)
+
+    def _break(self, how) -> None:
+        self._broken = True
+        if not self._possible:
+            how()
+
+    def _violation(self) -> str:
+        return self._kind if self._broken and not self._possible else ''
+
+    def _behind_screen(self, bin_: Bin) -> bool:
+        """Return whether no corner of the box around a bin can be seen."""
+        pose, camera = self.bin_pose(bin_), self.camera()
+        hit = np.zeros(1, np.int32)
+        for x in (-bin_.radius, 0, bin_.radius):
+            for y in (-bin_.radius, 0, bin_.radius):
+                for z in (0.02, bin_.grip[0, 2] + 0.02):
+                    way = pose.position + pose.rotation @ (x, y, z) - camera.position
+                    share = self._mujoco.mj_ray(
+                        self._model, self._data, camera.position, way, None, True, -1, hit)
+                    if not 0 <= share < 1 or self._contacts.owner(int(hit[0])) is bin_:
+                        return False
+        return True
