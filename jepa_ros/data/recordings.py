@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -108,10 +109,20 @@ class Kind(NamedTuple):
 
 def _is_bag(path: Path) -> bool:
     if path.is_dir():
-        return (path / 'metadata.yaml').is_file() or any(
-            n.endswith(STORAGE_SUFFIXES) for n in os.listdir(path)
-        )
+        return (path / 'metadata.yaml').is_file() or _is_bag_of_a_killed_recorder(path)
     return path.suffix in (*STORAGE_SUFFIXES, '.bag')
+
+
+def _is_bag_of_a_killed_recorder(path: Path) -> bool:
+    """Whether a folder without metadata holds the parts of one bag, and not several recordings side by side."""
+    with os.scandir(path) as entries:
+        names = {Path(entry.name): entry.is_dir() for entry in entries}
+    parts = {re.sub(r'_\d+$', '', name.stem) for name in names if name.suffix in STORAGE_SUFFIXES}
+    others = any(
+        (path / name / 'metadata.yaml').is_file() if folder else name.suffix.lower() in ('.bag', *VIDEO_SUFFIXES)
+        for name, folder in names.items()
+    )
+    return len(parts) == 1 and not others
 
 
 def _is_video(path: Path) -> bool:

@@ -161,6 +161,20 @@ def test_of_a_split_bag_with_a_damaged_part_the_others_are_read(tmp_path):
     assert found == list(range(10)) and any('bag_1.mcap cannot be read' in warning for warning in warnings)
 
 
+def test_storage_files_of_several_bags_side_by_side_are_several_recordings(tmp_path):
+    from jepa_ros.data.sequences import find_recordings
+
+    for name in ('one', 'two'):
+        bag = write_bag(tmp_path / name, {CAMERA: camera(2)})
+        next(bag.glob('*.mcap')).rename(tmp_path / f'{name}.mcap')
+        (bag / 'metadata.yaml').unlink()
+        bag.rmdir()
+    write_bag(tmp_path / 'three', {CAMERA: camera(2)})
+    assert [path.name for path in find_recordings([tmp_path])] == ['one.mcap', 'three', 'two.mcap']
+    (tmp_path / 'two.mcap').unlink()
+    assert [path.name for path in find_recordings([tmp_path])] == ['one.mcap', 'three']
+
+
 def test_broken_metadata_names_itself(tmp_path):
     path = write_bag(tmp_path / 'bag', {CAMERA: camera(3)})
     (path / 'metadata.yaml').write_text('rosbag2_bagfile_information: [')
