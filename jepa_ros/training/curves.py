@@ -59,10 +59,9 @@ def panels(lines):
 
     :returns: dict of panel title to list of (split, name of the figure, label), panels without points left out.
     """
-    stages = list(dict.fromkeys(line['stage'] for line in lines))
     names = list(dict.fromkeys(name for line in lines for name in line))
-    found = {f'loss: {stage}': [(split, f'loss of {stage}', label) for split, label in (
-        ('train', 'training batches'), (TRAIN, 'training clips'), (VALIDATION, 'validation'))] for stage in stages}
+    found = {title: [(split, title, label) for split, label in (
+        ('train', 'training batches'), (TRAIN, 'training clips'), (VALIDATION, 'validation'))] for title in _losses(lines)}
     found['effective rank of the latents'] = [(TRAIN, 'rank', 'training clips'), (VALIDATION, 'rank', 'validation')]
     for kind, title in (('skill_shrunk_', 'skill over shrunk persistence'), ('skill_', 'skill over persistence')):
         horizons = [name for name in names if name.startswith(kind) and name[len(kind):-1].replace('.', '').isdigit()]
@@ -72,9 +71,16 @@ def panels(lines):
     return {title: curves for title, curves in found.items() if any((split, name) in known for split, name, _ in curves)}
 
 
+def _losses(lines):
+    """What training batches and validation clips both have, by stage, as losses of two stages do not compare: 'loss: heads'."""
+    of_split = {split: dict.fromkeys(f'{name}: {line["stage"]}' for line in lines if line['split'] == split for name in line
+                                     if name not in ('step', 'stage', 'split')) for split in ('train', VALIDATION)}
+    return [title for title in of_split['train'] if title in of_split[VALIDATION]]
+
+
 def _by_stage(lines):
-    """The lines, with each stage's loss under a name of its own: losses of two stages do not compare."""
-    return [{**line, f'loss of {line["stage"]}': line['loss']} if 'loss' in line else line for line in lines]
+    """The lines, with every figure under the name that it has in `_losses` as well."""
+    return [{**line, **{f'{name}: {line["stage"]}': value for name, value in line.items()}} for line in lines]
 
 
 def draw(runs, out):

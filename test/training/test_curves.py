@@ -18,11 +18,13 @@ def lines():
     found = []
     for step in range(1, 9):
         stage = 'pretraining' if step < 5 else 'heads'
-        found.append({'step': step, 'stage': stage, 'split': 'train', 'loss': 1 / step, 'skipped': 0})
+        heads = {} if step < 5 else {'forecast': 0.5 / step}
+        found.append({'step': step, 'stage': stage, 'split': 'train', 'loss': 1 / step, **heads, 'skipped': 0})
         if step % 2 == 0:
             for split in ('train_clips', 'validation'):
                 skill = {} if step < 5 else {'skill_0.1s': step / 10, 'skill_shrunk_0.1s': 0.1, 'skill_shrunk_mean': 0.1}
-                found.append({'step': step, 'stage': stage, 'split': split, 'loss': 2 / step, 'rank': 10.0 + step, **skill})
+                loss = {'loss' if step < 5 else 'forecast': 2 / step}
+                found.append({'step': step, 'stage': stage, 'split': split, **loss, 'rank': 10.0 + step, **skill})
     return found
 
 
@@ -42,9 +44,9 @@ def test_a_curve_is_what_the_log_says(folder):
 
 def test_the_panels_keep_training_and_validation_apart_and_losses_of_stages_too():
     found = curves.panels(lines())
-    assert list(found) == ['loss: pretraining', 'loss: heads', 'effective rank of the latents',
+    assert list(found) == ['loss: pretraining', 'forecast: heads', 'effective rank of the latents',
                            'skill over shrunk persistence', 'skill over persistence']
-    assert [split for split, *_ in found['loss: heads']] == ['train', 'train_clips', 'validation']
+    assert [split for split, *_ in found['forecast: heads']] == ['train', 'train_clips', 'validation']
     assert [name for _, name, _ in found['skill over persistence']] == ['skill_0.1s', 'skill_0.1s']
     assert [name for _, name, _ in found['skill over shrunk persistence']] == ['skill_shrunk_0.1s', 'skill_shrunk_0.1s']
 

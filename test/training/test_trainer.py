@@ -99,7 +99,7 @@ def test_training_lowers_the_losses_and_reports_what_a_reader_needs(values, vide
         assert [line['step'] for line in judged][:2] == [4, 8]
         assert {'std', 'std_least', 'rank'} <= judged[0].keys() and 'skill_0.1s' not in judged[0]
         assert {'std', 'rank', 'skill_0.1s', 'skill_shrunk_0.3s'} <= judged[-1].keys()
-        assert judged[-1]['skill_0.3s'] > 0 and judged[-1]['loss'] < judged[11]['loss']
+        assert judged[-1]['skill_0.3s'] > 0 and judged[-1]['forecast'] < judged[11]['forecast']
     trained = [line for line in lines if line['split'] == 'train']
     assert {'loss', 'gradient', 'rate', 'weight_decay', 'momentum', 'waiting', 'skipped'} <= trained[0].keys()
     assert [line['step'] for line in trained] == list(range(1, 101))

@@ -97,7 +97,7 @@ class Heads(Stage):
                                                         list(range(context, times.shape[1])))
                 losses.append(float(loss))
                 table.add(dt.cpu(), futures.float().cpu(), latents[:, context - 1], latents[:, context:])
-            figures[split] = {'loss': float(np.mean(losses)), **splits.spread(part for part, _ in encoded),
+            figures[split] = {'forecast': float(np.mean(losses)), **splits.spread(part for part, _ in encoded),
                               **table.figures()}
         return figures
 

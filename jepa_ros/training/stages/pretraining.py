@@ -122,8 +122,9 @@ class Pretraining(Stage):
 
     @torch.no_grad()
     def validate(self):
-        """Loss under masks that stay the same, and the spread of the newest slice's target latents."""
-        return {split: {'loss': self._masked_loss(clips), **splits.spread(latents for latents, _ in
+        """Masked loss under masks that stay the same, and the spread of the newest slice's target latents."""
+        name = 'masked' if self.values.forecast else 'loss'  # as in training, where the forecaster's loss may be added
+        return {split: {name: self._masked_loss(clips), **splits.spread(latents for latents, _ in
                                                                           splits.encode(self, clips))}
                 for split, clips in self.clips.splits().items()}
 
