@@ -106,6 +106,11 @@ class Place:
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
+    def collect(self, tensor):
+        """A tensor as one process would have it: on the CPU in the leader, None elsewhere. Every process must call it."""
+        tensor = _full(tensor)
+        return tensor.detach().cpu() if self.leader else None
+
     def mean(self, values):
         """The mean over the processes. :param values: float tensor."""
         if self.world == 1:
@@ -184,9 +189,13 @@ def is_sharded(module):
     return hasattr(module, 'set_requires_gradient_sync')
 
 
-def whole(tensor):
-    """A tensor as one process would have it, on the CPU; every process must call it on a sharded one."""
-    return (tensor.full_tensor() if hasattr(tensor, 'full_tensor') else tensor).detach().cpu()
+def number(tensor):
+    """The value of a scalar, sharded or not."""
+    return float(_full(tensor))
+
+
+def _full(tensor):
+    return tensor.full_tensor() if hasattr(tensor, 'full_tensor') else tensor
 
 
 def like(tensor, pattern):

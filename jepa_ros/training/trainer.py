@@ -176,7 +176,7 @@ class Trainer:
     def save(self, name):
         """Write a checkpoint of the run into its folder; every process must call it, and the leader writes."""
         state = {'config': configuration.to_dict(self.config),
-                 'model': {key: parallel.whole(value) for key, value in self.model.state_dict().items()},
+                 'model': {key: self.place.collect(value) for key, value in self.model.state_dict().items()},
                  'optimiser': self.update.state() if self.update else {}, 'step': self.step, 'history': self.history,
                  'best': self.best, 'watch': self._losses.state(), 'means': self._means.state()}
         problem = None

@@ -50,7 +50,7 @@ class Update:
         loss, figures = self._mean(parts)
         largest = self.config.clip or math.inf
         norms = [nn.utils.clip_grad_norm_(module.parameters(), largest) for module in self.stage.modules]
-        norm = math.hypot(*(float(parallel.whole(norm)) for norm in norms))
+        norm = math.hypot(*(parallel.number(norm) for norm in norms))
         if math.isfinite(loss) and math.isfinite(norm):
             self.optimiser.step()
             figures |= self.stage.after_update(step)
@@ -78,8 +78,8 @@ class Update:
         return loss, {name: total / count if count else math.nan for name, total, count in zip(names, sums, counts)}
 
     def state(self):
-        """The optimiser's state by name of the parameter, whole and on the CPU; every process must call it."""
-        return {name: {key: parallel.whole(value) for key, value in self.optimiser.state[parameter].items()}
+        """The optimiser's state by name of the parameter, as `Place.collect` gives tensors; every process must call it."""
+        return {name: {key: self.place.collect(value) for key, value in self.optimiser.state[parameter].items()}
                 for name, parameter in self.names.items() if parameter in self.optimiser.state}
 
     def load(self, state):
