@@ -93,27 +93,6 @@ class OfficialGraph(nn.Module):
         return tokens if self.slices is None else tokens.unflatten(0, (self.slices, -1))
 
 
-class OfficialForecastGraph(nn.Module):
-    """
-    An official predictor that fills the slices after a window: context [S, N, D], times [S], dt [K] to [K, N, D_future].
-
-    All its horizons are predicted together, as its masks are filled in training, so what it says of one does not depend
-    on which others were asked for.
-
-    :param predictor: module of context [1, S * N, D] to [1, H * N, D_future], the next H slices.
-    :param horizons: H; `slice_period`: seconds between two of them.
-    """
-
-    def __init__(self, predictor, horizons, slice_period):
-        super().__init__()
-        self.predictor, self.horizons, self.slice_period = predictor, horizons, slice_period
-
-    def forward(self, context, times, dt):
-        futures = self.predictor(context.flatten(0, 1)[None])[0].unflatten(0, (self.horizons, -1))
-        ahead = torch.round((dt - times[-1]) / self.slice_period) - 1
-        return futures.index_select(0, ahead.clamp(0, self.horizons - 1).long())
-
-
 class ForecastGraph(nn.Module):
     """context [S, N, D], times [S], dt [K] to futures [K, N, D]."""
 
