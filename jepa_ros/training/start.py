@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights to start from: those of another run, an image encoder's for a video encoder too."""
+"""Weights to start from: another run's or published ones, an image encoder's for a video encoder too."""
 
 from pathlib import Path
 
@@ -7,33 +7,58 @@ from jepa_ros.errors import JepaError
 from jepa_ros.nets.inflate import PATCH_EMBEDDING, inflate_from_image
 from jepa_ros.training import model as models
 
+PERMISSIVE = ('MIT', 'Apache-2.0')
+
 
 def start_from(model, config):
     """
-    Copy the weights of `init_from` into a new model: encoder and target encoder from its target encoder, and the smaller
-    networks where they have the same shapes.
+    Copy the weights of `init_from` into a new model: encoder and target encoder, and from a checkpoint of jepa train
+    the smaller networks where they have the same shapes.
 
     :param model: `model.Model`, changed in place; `config`: `config.Config`.
     :returns: names of the networks that were copied.
-    :raises JepaError: when the checkpoint's encoder is another one.
+    :raises JepaError: when the file's encoder is another one, or its licence forbids that of the run.
     """
     path = Path(config.init_from)
-    if not path.is_file():
-        raise JepaError(f'init_from must be a checkpoint of jepa train, found no file {path}')
-    _, found, _ = models.load(path)
-    weights, tubelet = found.target.state_dict(), config.encoder.tubelet
-    if tubelet > 1 and weights[PATCH_EMBEDDING].shape[2] == 1:
-        weights = inflate_from_image(weights, tubelet)
+    if not path.exists():
+        raise JepaError(f'init_from must be a checkpoint of jepa train or published weights, found no file {path}')
+    found = None if config.init_model else models.load(path)[1]
+    weights = found.target.state_dict() if found else _published(path, model, config)
+    if config.encoder.tubelet > 1 and weights[PATCH_EMBEDDING].shape[2] == 1:
+        weights = inflate_from_image(weights, config.encoder.tubelet)
     _fits(weights, model.encoder.state_dict(), path)
     model.encoder.load_state_dict(weights)
     model.target.load_state_dict(weights)
     copied = ['encoder']
     for name in ('predictor', 'forecaster', 'readout'):
-        ours, theirs = getattr(model, name), getattr(found, name)
+        ours, theirs = getattr(model, name), getattr(found, name, None)
         if ours is not None and theirs is not None and _shapes(ours.state_dict()) == _shapes(theirs.state_dict()):
             ours.load_state_dict(theirs.state_dict())
             copied.append(name)
     return copied
+
+
+def _published(path, model, config):
+    """
+    The encoder of a published model, with our names.
+
+    It is a start and no more: our positions turn by true time and pair by pair, and a stream does not look ahead, so the
+    first latents are not the published ones.
+    """
+    from jepa_ros.nets.official import families
+    from jepa_ros.nets.official.loading import load_official
+    published = families.find(config.init_model)
+    if published.licence not in PERMISSIVE and config.licence != published.licence:
+        raise JepaError(f'the weights of {published.name} are under {published.licence}, and so is what is trained from them: '
+                        f'expected licence {published.licence}, found {config.licence}')
+    encoder = load_official(path, published, with_predictor=False).encoder
+    if encoder.heads != model.encoder.heads:
+        raise JepaError(f'{published.name} has {encoder.heads} attention heads, expected the {model.encoder.heads} of '
+                        f'encoder.size {config.encoder.size}')
+    # What images and added positions have of their own stays behind; of several norms the last one makes the latents.
+    last = f'norms.{len(encoder.norms) - 1}.'
+    return {name.replace(last, 'norm.'): value for name, value in encoder.state_dict().items()
+            if name.startswith(('patch_embed.', 'blocks.', last))}
 
 
 def _fits(found, expected, path):

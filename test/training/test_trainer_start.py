@@ -2,13 +2,17 @@
 """Weights to start from: another run's, inflated where an image encoder starts a video encoder."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
 
+from tiny_official import networks, tiny  # noqa: E402
+
 from jepa_ros.errors import JepaError  # noqa: E402
+from jepa_ros.nets.official import families  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
 from jepa_ros.training import start  # noqa: E402
@@ -70,4 +74,53 @@ def test_another_encoder_is_refused_by_the_first_weight_that_differs(values, tmp
     values['init_from'] = 'nowhere.pt'
     config = configuration.from_dict(values)
     with pytest.raises(JepaError, match='found no file nowhere.pt'):
+        start.start_from(models.Model(config), config)
+
+
+def published(name, tmp_path, **changes):
+    """A small relative of a published model, its weights in Meta's layout, and the model's entry in the table."""
+    from jepa_ros.nets.official import keys
+    model = tiny(name, width=192, depth=2, heads=3, **changes)
+    encoder, _ = networks(model)
+    state = keys.to_official(encoder.state_dict(), model, 'encoder')
+    torch.save({model.weights: {f'module.backbone.{key}': value for key, value in state.items()}}, tmp_path / 'published.pt')
+    return model, encoder
+
+
+@pytest.mark.parametrize('name', ['vjepa2-vitl', 'vjepa2.1-vitl'])
+def test_published_weights_start_an_encoder(name, values, tmp_path, monkeypatch):
+    model, encoder = published(name, tmp_path)
+    monkeypatch.setitem(families.MODELS, name, model)
+    values |= {'init_from': str(tmp_path / 'published.pt'), 'init_model': name}
+    values['encoder']['depth'] = model.size.depth
+    config = configuration.from_dict(values)
+    ours = models.Model(config)
+    assert start.start_from(ours, config) == ['encoder']
+    for theirs, own in zip(encoder.blocks, ours.target.blocks):
+        assert torch.equal(theirs.attn.qkv.weight, own.attn.qkv.weight)
+    assert torch.equal(ours.encoder.norm.weight, encoder.norms[-1].weight)
+    assert torch.equal(ours.encoder.patch_embed.weight, encoder.patch_embed.weight)
+
+
+def test_a_published_image_encoder_is_inflated_and_its_licence_is_kept(values, tmp_path, monkeypatch):
+    model, encoder = published('ijepa-vith14', tmp_path, patch=16)
+    monkeypatch.setitem(families.MODELS, 'ijepa-vith14', model)
+    values |= {'init_from': str(tmp_path / 'published.pt'), 'init_model': 'ijepa-vith14'}
+    config = configuration.from_dict(values)
+    with pytest.raises(JepaError, match='expected licence CC-BY-NC-4.0, found Apache-2.0'):
+        start.start_from(models.Model(config), config)
+    config = configuration.from_dict({**values, 'licence': 'CC-BY-NC-4.0'})
+    ours = models.Model(config)
+    start.start_from(ours, config)
+    assert torch.allclose(ours.encoder.patch_embed.weight.sum(2), encoder.patch_embed.weight[:, :, 0], atol=1e-6)
+
+
+def test_another_number_of_heads_is_refused_though_the_shapes_fit(values, tmp_path, monkeypatch):
+    model, _ = published('vjepa2-vitl', tmp_path)
+    monkeypatch.setitem(families.MODELS, 'vjepa2-vitl', replace(model, size=replace(model.size, heads=4)))
+    config = configuration.from_dict({**values, 'init_from': str(tmp_path / 'published.pt'), 'init_model': 'vjepa2-vitl'})
+    with pytest.raises(JepaError, match='has 4 attention heads, expected the 3 of encoder.size tiny'):
+        start.start_from(models.Model(config), config)
+    config.init_model = 'vjepa3'
+    with pytest.raises(JepaError, match="must be one of .*vjepa2-vitl.*, found 'vjepa3'"):
         start.start_from(models.Model(config), config)
