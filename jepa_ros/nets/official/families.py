@@ -32,7 +32,7 @@ class PredictorShape:
 
     :param size: its own width, depth, heads and feed-forward width.
     :param out_width: features of its output: of the encoder's space, or of the teacher's.
-    :param mask_tokens: how many it has; `mask_index` is the one that the authors' code takes by default.
+    :param mask_tokens: how many it has; `mask_index` is the one to use: the authors' default, but in V-JEPA 2.1.
     :param levels: encoder outputs that are joined into its input, first to last: 1, or 4 in V-JEPA 2.1's g and G, where
         `out_width` counts all four as well (the last of them is the encoder's output).
     :param action_conditioned: it predicts frame by frame from actions and states (V-JEPA 2-AC).
@@ -194,7 +194,7 @@ def _ijepa(name, size, image_size, patch, predictor_depth, files, hub):
 
 def _vjepa(name, size, image_size, file):
     # Its predictor has the encoder's number of heads (app/vjepa/utils.py); clips take every 4th frame of 30 per second.
-    predictor = PredictorShape(_narrow(12, size.heads), size.width, mask_tokens=2)
+    predictor = PredictorShape(_narrow(12, size.heads), size.width, mask_tokens=2, mask_index=1)
     return Model('vjepa', f'vjepa-{name}', size, 16, 2, image_size, 16, 7.5, SINCOS_3D, (size.depth - 1,), False,
                  predictor, 'target_encoder', NON_COMMERCIAL, f'{_GITHUB}/jepa', (f'{_FILES}/jepa/{file}',))
 
@@ -207,7 +207,9 @@ def _vjepa2(name, size, image_size, file, hub=(), frames=64, weights='target_enc
 
 def _vjepa21(name, size, taps, distilled, file):
     depth, out_width, levels = (12, TEACHER_WIDTH, 1) if distilled else (24, len(taps) * size.width, len(taps))
-    predictor = PredictorShape(_narrow(depth, 12), out_width, mask_tokens=8, mask_index=1, levels=levels)
+    # Training numbers its mask tokens by clip length and all clips have one length, so that the first was trained and the
+    # others are still zero (app/vjepa_2_1/wrappers.py, zero_init_mask_tokens); the code's default is a zero one.
+    predictor = PredictorShape(_narrow(depth, 12), out_width, mask_tokens=8, mask_index=0, levels=levels)
     return Model('vjepa2.1', f'vjepa2.1-{name}', size, 16, 2, 384, 64, 4.0, ROPE_RESCALED, taps, True, predictor,
                  'ema_encoder' if distilled else 'target_encoder', MIT, f'{_GITHUB}/vjepa2',
                  (f'{_FILES}/vjepa2/{file}',))
