@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +38,8 @@ from jepa_ros.evaluation.surprise import SurpriseTrace
 from jepa_ros.images import Geometry
 from jepa_ros.nodes.graph import NodeSpec, replay_graph
 
+_LATE = 8  # latents that are waited with for what else belongs to them
+_FRAMES = 64  # that are remembered meanwhile
 _NOTHING, _GEOMETRY = np.zeros((1, 1, 3), np.uint8), Geometry(1, 1, 0, 0, 1, 1)
 
 
@@ -136,28 +137,29 @@ class LiveCamera:
                 judge.see(step)
                 if labels is not None and step.futures is not None:
                     judge.point(step.futures, subject.read_point(step.futures), labels)
-        possible, frames, recorded = self._possible()
+        possible, unused, frames, recorded = self._possible()
+        late = max(0, counts['overrun'] - unused)
         lost = max(0, frames - sum(counts.values()))
         ages = 1e3 * np.array([age for _, age in figures.ages])
-        dropped = {name: counts[name] for name in DROPS if counts[name]} | ({'transport': lost} if lost else {})
+        dropped = {name: counts[name] for name in DROPS} | {'overrun': late, 'transport': lost}
         stages = {stage: self._stage(stage) for stage in STAGES if self._stage(stage)}
         return {
             'topic': self._recording.topic, 'name': self._recording.name, 'frames': frames, 'recorded_s': recorded,
             'rate_hz': (frames - 1) / recorded if frames > 1 and recorded else None,
-            'slices': slices, 'forecasts': forecasts, 'counts': counts, 'dropped': dropped,
+            'slices': slices, 'forecasts': forecasts, 'counts': counts, 'dropped': {name: n for name, n in dropped.items() if n},
             'resets': {name: int(n) for name in ('jump', 'gap', 'resolution', 'asked')
                        if int(n := figures.value(PERCEPTION, f'resets_{name}') or 0)},
             'wall_s': self._wall, 'speed': recorded / self._wall if self._wall else None, 'stages': stages, 'limit': None,
             'real_time': {'slices': slices, 'offline': possible, 'lost': max(0.0, 1 - slices / possible),
-                          'overrun': counts['overrun'], 'transport': lost, 'busy': None, 'age_ms': percentiles(ages),
+                          'overrun': late, 'transport': lost, 'busy': None, 'age_ms': percentiles(ages),
                           'measured': True} if possible else None,
             **(judge.report() if judge else {'skill': [], 'points': []}), 'surprise': trace.figures(),
             'faults': [fault.as_dict() for fault in self._faults()],
             'kept': {'judge': judge.sums() if judge else None, 'moments': trace.pictures(), 'ms': {}},
         }
 
-    def _possible(self) -> tuple[int, int, float]:
-        """Read the recording again. :returns: steps its frames allow, their number, and how long they last (s)."""
+    def _possible(self) -> tuple[int, int, int, float]:
+        """Read the recording again. :returns: as `steps_allowed`; its frames, and how long they last (s)."""
         first: list[RecordedFrame] = []
         for frame in self._recording.frames():
             first.append(frame)
@@ -170,7 +172,7 @@ class LiveCamera:
             self.watch.see(frame)
             stamps.append(timeline.stamp(frame))
             lasted += timeline.advance(frame)
-        return steps_allowed(stamps, self._subject.session.request), len(stamps), lasted + timeline.step
+        return *steps_allowed(stamps, self._subject.session.request), len(stamps), lasted + timeline.step
 
     def _stage(self, stage: str) -> dict | None:
         names = [(f'p{percent}', self._figures.value(PERCEPTION, f'{stage}_p{percent}_ms')) for percent in (50, 90, 99)]
@@ -213,38 +215,52 @@ def published(path: Path):
     topics, bag = Topics(), Bag(path)
     known = {topic.name for topic in bag.topics}
 
-    def entries(topic: str, kind: int):
+    def entries(topic: str, kind: str):
+        found = ()
         if topic in known:
-            yield from ((log_ns, kind, message) for log_ns, message in bag.messages(topic))
+            found = open_recording(path, topic).frames() if kind == 'frame' else bag.messages(topic)
+        for entry in found:
+            log_ns, message = (entry.log_ns, entry) if kind == 'frame' else entry
+            yield log_ns, kind, message
 
-    frames: deque[RecordedFrame] = deque(maxlen=64)
-    waiting = start = None
-    camera = ((frame.log_ns, 0, frame) for frame in (open_recording(path, topics.camera).frames()
-                                                    if topics.camera in known else ()))
-    for log_ns, kind, message in heapq.merge(camera, entries(topics.latents, 1), entries(topics.futures, 2),
-                                             key=lambda entry: entry[:2]):
-        if kind == 0:
+    # What belongs together came together, but the topics may have overtaken each other.
+    came: dict[str, dict] = {'frame': {}, 'latents': {}, 'futures': {}}
+    start = None
+
+    def together(latents):
+        stamp, message = latents
+        frame, futures = came['frame'].get(stamp), came['futures'].pop(stamp, None)
+        if frame is not None:
+            yield (frame, decode_latents(*_cloud(message)), decode_futures(*_cloud(futures)) if futures else None, start)
+
+    merged = heapq.merge(entries(topics.camera, 'frame'), entries(topics.latents, 'latents'),
+                         entries(topics.futures, 'futures'), key=lambda entry: entry[0])
+    for log_ns, kind, message in merged:
+        if kind == 'frame':
             start = log_ns if start is None else start
-            frames.append(message)
+            came[kind][message.stamp_ns] = message
+            if len(came[kind]) > _FRAMES:
+                del came[kind][next(iter(came[kind]))]
             continue
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        cloud = (message.height, message.width, message.fields, message.point_step, message.row_step,
-                 message.is_bigendian, message.data, stamp)
-        if kind == 2:
-            if waiting is not None and waiting[1].stamp_ns == stamp:
-                yield *waiting, decode_futures(*cloud), start
-                waiting = None
-            continue
-        if waiting is not None:
-            yield *waiting, None, start
-        frame = next((frame for frame in reversed(frames) if frame.stamp_ns == stamp), None)
-        waiting = (frame, decode_latents(*cloud)) if frame is not None else None
-    if waiting is not None:
-        yield *waiting, None, start
+        came[kind][_stamp_ns(message)] = message
+        while len(came['latents']) > _LATE:
+            oldest = next(iter(came['latents']))
+            yield from together((oldest, came['latents'].pop(oldest)))
+    for latents in came['latents'].items():
+        yield from together(latents)
 
 
-def steps_allowed(stamps_ns, request: WindowRequest) -> int:
-    """Return how many steps frames with these stamps make when none is dropped."""
+def _stamp_ns(message) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def _cloud(message) -> tuple:
+    return (message.height, message.width, message.fields, message.point_step, message.row_step, message.is_bigendian,
+            message.data, _stamp_ns(message))
+
+
+def steps_allowed(stamps_ns, request: WindowRequest) -> tuple[int, int]:
+    """Return how many steps frames with these stamps make when none comes late, and how many none of them uses."""
     window, steps = ClipWindow(request), 0
     for stamp in stamps_ns:
         if window.offer(stamp) is Verdict.TAKE:
@@ -252,4 +268,4 @@ def steps_allowed(stamps_ns, request: WindowRequest) -> int:
             if window.ready():
                 window.take(0)
                 steps += 1
-    return steps
+    return steps, window.counts['overrun']

@@ -231,7 +231,11 @@ class Camera:
         counts, recorded = offline.counts, offline.recorded_s
         frames = len(offline.arrivals)
         stages = stage_rows(offline.seconds, self._wall)
-        dropped = {name: counts[name] for name in DROPS if counts[name]}
+        # Nothing is late offline: what a window of fixed places has no use for is not dropped.
+        dropped = {name: counts[name] for name in DROPS if counts[name] and name != 'overrun'}
+        real_time = simulate(subject.session.request, offline.arrivals, offline.steps)
+        if real_time:
+            real_time['overrun'] = max(0, real_time['overrun'] - counts['overrun'])
         if offline.faults['undecodable']:
             dropped['failed'] = offline.faults['undecodable']
         judged = self._judge.report() if self._judge else {'skill': [], 'points': []}
@@ -243,7 +247,7 @@ class Camera:
             'counts': counts, 'dropped': dropped, 'resets': {k: n for k, n in offline.resets.items() if n},
             'wall_s': self._wall, 'speed': recorded / self._wall if self._wall else None,
             'stages': stages, 'limit': limit(stages),
-            'real_time': simulate(subject.session.request, offline.arrivals, offline.steps),
+            'real_time': real_time,
             **judged, 'surprise': self._trace.figures(),
             'faults': [fault.as_dict() for fault in self._faults(frames)],
             'kept': {'judge': self._judge.sums() if self._judge else None, 'moments': self._trace.pictures(),

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bag played through real nodes and through the offline run gives the same latents and futures."""
+
+import json
+
+import numpy as np
+import pytest
+from bundles import make_bundle
+from faults import shifted
+from recorded import STEP_NS, camera, write_bag
+
+from jepa_ros.cli import main
+from jepa_ros.data.recordings import open_recording
+from jepa_ros.evaluation.offline import OfflineRun
+from jepa_ros.evaluation.replay import Options, Subject, replay
+
+pytestmark = pytest.mark.ros
+
+YEARS_NS = -10 * 365 * 86400 * 10**9
+
+
+@pytest.fixture(scope='module')
+def recorded(tmp_path_factory):
+    """Two cameras of ten years ago: one with JPEG and a pause in which its history ends, one with raw images."""
+    messages = camera(46)
+    for place in (10, 11, 17):  # lost by the recorder
+        messages[place] = None
+    paused = [shifted([m], stamp_ns=YEARS_NS + (2 * 10**9 if i >= 30 else 0), log_ns=2 * 10**9 if i >= 30 else 0)[0]
+              for i, m in enumerate(messages) if m]
+    raw = shifted(camera(40, compressed=False), stamp_ns=YEARS_NS + STEP_NS // 2)
+    path = tmp_path_factory.mktemp('bag') / 'run'
+    return write_bag(path, {'/cam0/image_raw': paused, '/cam1/image_raw': raw})
+
+
+@pytest.mark.parametrize('mode, topic', [('stream', '/cam0/image_raw'), ('stream', '/cam1/image_raw'),
+                                         ('clip', '/cam0/image_raw'), ('frame', '/cam1/image_raw')])
+def test_live_and_offline_agree(recorded, tmp_path, mode, topic):
+    pytest.importorskip('rclpy', reason='no ROS 2 here')
+    from jepa_ros.demo.isolation import isolate
+    from jepa_ros.demo.live import LiveCamera
+
+    isolate()
+    subject = Subject(make_bundle(tmp_path / 'bundle', mode=mode, size=(32, 48)), Options(threads=1))
+    recording = open_recording(recorded, topic)
+    live = LiveCamera(recording, subject, tmp_path / 'live')
+    assert live.play() == (0, '')
+    run = OfflineRun(subject.session, recording)
+    offline = {step.latents.stamp_ns: step for step in run}
+    found = list(live.steps())
+    # All frames arrive and none is too much: then the very same slices are made.
+    assert live.result()['counts'] == run.counts and live.result()['real_time']['lost'] == 0
+    assert [step.latents.stamp_ns for step in found] == list(offline)
+    assert sum(step.futures is not None for step in found) > 5
+    for step in found:
+        twin = offline[step.latents.stamp_ns]
+        np.testing.assert_allclose(step.latents.tokens, twin.latents.tokens, atol=1e-5)
+        np.testing.assert_allclose(step.latents.surprise, twin.latents.surprise, atol=1e-5)
+        np.testing.assert_allclose(step.latents.positions, twin.latents.positions, atol=1e-6)
+        assert (step.futures is None) == (twin.futures is None)
+        if step.futures is not None:
+            assert step.futures.stamp_ns == twin.futures.stamp_ns
+            np.testing.assert_array_equal(step.futures.horizons, twin.futures.horizons)
+            np.testing.assert_allclose(step.futures.tokens, twin.futures.tokens, atol=1e-5)
+
+
+def test_the_command_gives_the_report_of_an_offline_replay_with_what_was_measured(recorded, tmp_path):
+    pytest.importorskip('rclpy', reason='no ROS 2 here')
+    bundle = make_bundle(tmp_path / 'bundle', size=(32, 48))
+    out = tmp_path / 'out'
+    arguments = ['replay', recorded, '--bundle', bundle, '--topic', '/cam1/image_raw', '--out', out, '--live']
+    assert main([str(argument) for argument in arguments]) == 0
+    found, = json.loads((out / 'report.json').read_text())['runs']
+    live, = found['recordings'][0]['cameras']
+    offline, = replay(recorded, Subject(bundle, Options(topics=('/cam1/image_raw',), threads=1)))['cameras']
+    assert set(live) == set(offline) - {'kept'} and live['slices'] == offline['slices'] == 13
+    for one, other in zip(live['skill'], offline['skill'], strict=True):
+        assert one['count'] == other['count'] and one['skill'] == pytest.approx(other['skill'], abs=1e-4)
+    assert live['surprise']['median'] == pytest.approx(offline['surprise']['median'], abs=1e-5)
+    assert live['real_time']['measured'] and 0 < live['real_time']['age_ms']['p50'] < 1000
+    assert live['stages']['encode']['ms']['p50'] > 0 and [f['kind'] for f in live['faults']] == ['clock']
+    assert 'Played through real nodes' in (out / 'report.html').read_text()
+    assert list((out / 'live').glob('*/camera0/bag/*.mcap'))
