@@ -169,7 +169,8 @@ class Pretraining(Stage):
 class Distillation(Stage):
     """The encoder learns what a larger one sees, often one that looks both ways; instead of pretraining, or after it."""
 
-    teacher: str = _key('', 'file with the weights of the teacher: a checkpoint of jepa train')
+    teacher: str = _key('', 'weights of the teacher: a checkpoint of jepa train, or published ones (then with model)')
+    model: str = _key('', 'which published model the weights are, as jepa info --families lists them; empty: a checkpoint')
     image_size: list[int] = _key([], 'height and width in which the teacher sees the clips; empty: its own')
     width: int = _key(1024, 'latent width of the teacher')
     ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, which is kept, first to last update (linear)')

@@ -41,34 +41,51 @@ class Teacher(nn.Module):
         return objectives.encode_targets(self.encoder, v, times).unflatten(1, (times.shape[1], -1))
 
 
-def load(values, tubelet):
+def load(values, tubelet, slices):
     """
     Open the weights.
 
-    :param values: `config.Distillation`; `tubelet`: of the student.
+    :param values: `config.Distillation`; `tubelet`: of the student; `slices`: of a clip.
     :returns: `Teacher`.
-    :raises JepaError: for weights that cannot be read, another latent width than configured, or slices that
-        are not the student's.
+    :raises JepaError: for weights that cannot be read, another latent width than configured, or slices that are
+        not the student's.
     """
     path = Path(values.teacher)
-    if not path.is_file():
-        raise JepaError(f'distillation.teacher must be a file with weights, found none at {path}')
-    _, model, _ = models.load(path)
-    of = model.encoder_config
-    teacher = Teacher(model.target, model.target.width, of.image_size, of.grid, of.tubelet)
-    if tuple(values.image_size or of.image_size) != of.image_size:
+    if not values.teacher or not path.exists():
+        raise JepaError(f'distillation.teacher must be weights, found none at {values.teacher!r}')
+    encoder = _published(path, values, slices) if values.model else _own(path, values)
+    of = encoder.config
+    if encoder.width != values.width:
         raise JepaError(
-            f'distillation.image_size of a checkpoint of jepa train is its own, {list(of.image_size)}, found '
-            f'{values.image_size}'
-        )
-    if teacher.width != values.width:
-        raise JepaError(
-            f'distillation.width must be the latent width of the teacher ({teacher.width}), '
+            f'distillation.width must be the latent width of the teacher ({encoder.width}), '
             f'found {values.width}'
         )
-    if teacher.tubelet not in (1, tubelet):
+    if of.tubelet not in (1, tubelet):
         raise JepaError(
-            f"the teacher's slices have {teacher.tubelet} frames: expected encoder.tubelet to be as many, "
+            f"the teacher's slices have {of.tubelet} frames: expected encoder.tubelet to be as many, "
             f'or an image encoder as teacher, found {tubelet}'
         )
-    return teacher
+    return Teacher(encoder, encoder.width, of.image_size, of.grid, of.tubelet)
+
+
+def _own(path, values):
+    """The target encoder of a checkpoint of jepa train."""
+    _, model, _ = models.load(path)
+    size = model.encoder_config.image_size
+    if tuple(values.image_size or size) != size:
+        raise JepaError(
+            f'distillation.image_size of a checkpoint of jepa train is its own, {list(size)}, found '
+            f'{values.image_size}'
+        )
+    return model.target
+
+
+def _published(path, values, slices):
+    """The encoder of published weights, built for the clips of the run."""
+    from jepa_ros.nets.official import families
+    from jepa_ros.nets.official.loading import load_official
+
+    model = families.find(values.model)
+    frames = 1 if model.tubelet == 1 else slices * model.tubelet
+    size = tuple(values.image_size) or None
+    return load_official(path, model, size, frames, with_predictor=False).encoder

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distillation: the teacher stands still in its own resolution, the student streams."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -102,10 +104,41 @@ def test_an_image_teacher_sees_the_newest_frame_of_each_slice():
     assert not torch.allclose(latents[:, 0], latents[:, 1])
 
 
+def test_published_weights_teach_in_their_own_resolution(student, textured, tmp_path, monkeypatch):
+    """A small model of V-JEPA 2's kind, in the layout of Meta's files."""
+    from jepa_ros.nets import sizes
+    from jepa_ros.nets.official import families, keys
+    from jepa_ros.nets.official.encoder import OfficialEncoder
+
+    model = dataclasses.replace(
+        families.find('vjepa2-vitl'), name='vjepa2-toy', size=sizes.Size(48, 1, 3, 96), taps=(0,)
+    )
+    monkeypatch.setitem(families.MODELS, 'vjepa2-toy', model)
+    torch.manual_seed(0)
+    encoder, path = OfficialEncoder(model, (64, 80), 12), tmp_path / 'toy.pt'
+    torch.save({model.weights: keys.to_official(encoder.state_dict(), model, 'encoder')}, path)
+    student['data']['held_out'] = []
+    student['distillation'] |= {
+        'teacher': str(path),
+        'model': 'vjepa2-toy',
+        'image_size': [64, 80],
+        'width': 48,
+        'steps': 2,
+    }
+    run = Trainer(configuration.from_dict(student), tmp_path / 'run', [textured], tmp_path / 'cache')
+    stage = run.stages[0]
+    frames, times = map(torch.from_numpy, stage.batch(0))
+    v = models.normalise(frames)
+    expected = torch.nn.functional.layer_norm(encoder.eval()(v), (48,)).unflatten(1, (6, -1))
+    assert v.shape[3:] == (64, 80) and stage.teacher.grid == (4, 5)
+    assert torch.allclose(stage.teacher(v, times), expected, atol=1e-5)
+    assert run.run()
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'teacher': 'nowhere.pt'}, 'found none at nowhere.pt'),
+        ({'teacher': 'nowhere.pt'}, "found none at 'nowhere.pt'"),
         ({'width': 64}, r'latent width of the teacher .192., found 64'),
         ({'image_size': [96, 128]}, r'is its own, \[48, 64\], found \[96, 128\]'),
     ],

@@ -37,7 +37,7 @@ class Distillation(Stage):
 
     def __init__(self, config, model, clips, place):
         super().__init__(config, model, clips, place)
-        self.teacher = teacher.load(self.values, config.encoder.tubelet).to(place.device)
+        self.teacher = teacher.load(self.values, config.encoder.tubelet, config.data.slices).to(place.device)
         with place.leader_first():
             self.clips = clips.resized(self.teacher.image_size)
         self.modules, self.frozen = [model.encoder, model.projection], [model.target, self.teacher]
