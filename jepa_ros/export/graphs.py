@@ -93,6 +93,23 @@ class OfficialGraph(nn.Module):
         return tokens if self.slices is None else tokens.unflatten(0, (self.slices, -1))
 
 
+class OfficialForecastGraph(nn.Module):
+    """
+    An official predictor asked for the slices after a window: context [S, N, D], times [S], dt [K] to [K, N, D_future].
+
+    :param forecaster: `nets.official.futures.OfficialForecaster`.
+    :param slice_period: seconds between slices, which the user of a bundle may choose.
+    """
+
+    def __init__(self, forecaster, slice_period):
+        super().__init__()
+        self.forecaster, self.slice_period = forecaster, slice_period
+
+    def forward(self, context, times, dt):
+        ahead = torch.round((dt - times[-1]) / self.slice_period).clamp(1, self.forecaster.horizons)
+        return self.forecaster.fill(context).index_select(0, ahead.long() - 1)
+
+
 class ForecastGraph(nn.Module):
     """context [S, N, D], times [S], dt [K] to futures [K, N, D]."""
 

@@ -14,7 +14,7 @@ from jepa_ros.errors import JepaError
 from jepa_ros.export import families, graphs
 from jepa_ros.export.writer import placeholders, write_bundle
 from jepa_ros.nets.official.families import ClipShape, find
-from jepa_ros.nets.official.forecaster import OfficialForecaster
+from jepa_ros.nets.official.futures import OfficialForecaster
 from jepa_ros.nets.official.loading import load_official
 from jepa_ros.training.model import MEAN, STD
 
@@ -43,7 +43,7 @@ def export_official(weights, family, model, out=None, *, name=None, image_size=N
     official = load_official(weights, found, clip.image_size, clip.frames, with_predictor=bool(asked))
     forecaster = None
     if asked and official.predictor is not None:
-        forecaster = OfficialForecaster(official.predictor, clip.slices, horizons, found.tubelet * period)
+        forecaster = OfficialForecaster(official.predictor, clip.slices, horizons)
     elif horizons:
         progress(f'{found.name} exports without futures: {_why_none(found, clip)}; jepa train can fit a forecaster on its '
                  'frozen latents')
@@ -51,7 +51,7 @@ def export_official(weights, family, model, out=None, *, name=None, image_size=N
     slices = clip.slices if clip.frames > 1 else None
     modules = {'encoder': graphs.OfficialGraph(official.encoder, slices).eval()}
     if forecaster is not None:
-        modules['forecaster'] = forecaster.eval()
+        modules['forecaster'] = graphs.OfficialForecastGraph(forecaster, manifest.slice_period).eval()
     return write_bundle(out or Path('bundles') / manifest.name, manifest, modules, clips, progress=progress)
 
 

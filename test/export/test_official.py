@@ -23,7 +23,7 @@ from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.export.clips import Clips  # noqa: E402
 from jepa_ros.export.official import export_official  # noqa: E402
 from jepa_ros.nets.official import families, keys  # noqa: E402
-from jepa_ros.nets.official.forecaster import OfficialForecaster  # noqa: E402
+from jepa_ros.nets.official.futures import OfficialForecaster  # noqa: E402
 from jepa_ros.nets.official.loading import load_official  # noqa: E402
 from jepa_ros.training.model import normalise  # noqa: E402
 
@@ -91,8 +91,7 @@ def test_the_session_computes_what_the_loaded_networks_do(weights, tmp_path, per
     latents = session.step(frames_of(images, period))
     whole = loaded.encoder(normalise(torch.from_numpy(images)[None]))[0].unflatten(0, (4, 16))
     assert np.abs(latents.tokens - whole[-1].numpy()).max() < 1e-4
-    times, ahead = torch.arange(-3, 1) * 0.5, torch.tensor([0.5, 1.0])
-    expected = OfficialForecaster(loaded.predictor, 4, 2)(whole, times, ahead)
+    expected = OfficialForecaster(loaded.predictor, 4, 2).fill(whole)
     assert np.abs(session.forecast().tokens - expected.numpy()).max() < 1e-4
     later = session.forecast([4 * period])
     assert np.abs(later.tokens[0] - expected[1].numpy()).max() < 1e-4
