@@ -7,6 +7,7 @@ Two layouts are told apart by their names: Meta's files (dictionaries `encoder`,
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -129,6 +130,7 @@ def missing_and_left_over(state, expected):
             for what, names in (('missing', missing), ('left over', extra), ('of another shape', shapes)) if names]
 
 
+@lru_cache
 def expected_states(model):
     """
     Names and shapes of a model in Meta's layout, on the meta device.
