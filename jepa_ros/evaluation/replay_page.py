@@ -142,6 +142,12 @@ def _sentences(run: dict, named: bool) -> list:
     elif total['slices']:
         found.append(f'{who}no forecast could be compared with what came later: the recordings are too short, or the '
                      'bundle makes no futures in the space of its latents.')
+    point = _middle(total['points'])
+    if point and point['visible_error'] is not None:
+        better = point['visible_error'] < point['visible_hold_error']
+        found.append(f"{who}the readout is off by {point['visible_error']:.3f} widths of the image at "
+                     f"{point['horizon']:.2g} s (median, in view), {'less' if better else 'more'} than expecting the "
+                     f"last place seen ({point['visible_hold_error']:.3f}).")
     peak = _peak(run)
     if peak:
         recording, camera, moment = peak
