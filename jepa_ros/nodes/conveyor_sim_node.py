@@ -3,17 +3,19 @@
 The picking cell in physics: a camera over a conveyor, and a manipulator that takes velocity commands.
 
 Publishes ``camera/image_raw`` (sensor_msgs/Image, or CompressedImage if asked for), ``camera/camera_info``,
-``joint_states``, ``/clock`` (from one second on) and what is true: ``~/handle`` (geometry_msgs/PointStamped: x, y in 0..1
-of the image, z 1 visible, 0 hidden; only while it is in the picture), ``~/handle_pose``, ``~/handle_in_camera``,
-``~/camera_pose``, ``~/tool`` (geometry_msgs/PoseStamped), ``~/visibility`` (std_msgs/Float32), ``~/bins`` and ``~/taken``
-(std_msgs/Int32), and as std_msgs/String ``~/category``, ``~/colour``, ``~/state``, ``~/belt``, ``~/contact`` and
-``~/event``.
+``joint_states``, ``/clock`` (from one second on) and what is true:
 
-Subscribes to ``twist`` (geometry_msgs/TwistStamped of tool0, in base_link (also if the frame is left empty), tool0,
-world or camera_optical_frame, as MoveIt Servo takes it; the arm stops 0.2 s after the last one), to ``gripper``
-(std_msgs/Float64MultiArray: travel of each finger from closed, m) and to ``~/intervene`` (std_msgs/String: ``stop``,
-``start``, ``reverse 0.1``, ``speed 0.2``, ``nudge 0.7``, ``turn 6``, ``pass 1``). The service ``~/reset``
-(std_srvs/Trigger) begins anew with the next seed: the clock goes back to one second.
+- ``~/handle`` (geometry_msgs/PointStamped: x, y in 0..1 of the image, z 1 visible, 0 hidden), only while it
+  is in the picture
+- ``~/handle_pose``, ``~/handle_in_camera``, ``~/camera_pose``, ``~/tool`` (geometry_msgs/PoseStamped)
+- ``~/visibility`` (std_msgs/Float32), ``~/bins``, ``~/taken`` (std_msgs/Int32)
+- ``~/category``, ``~/colour``, ``~/state``, ``~/belt``, ``~/contact``, ``~/event`` (std_msgs/String)
+
+Subscribes to ``twist`` (geometry_msgs/TwistStamped of tool0, in base_link (also if the frame is left empty),
+tool0, world or camera_optical_frame, as MoveIt Servo takes it; the arm stops 0.2 s after the last one), to
+``gripper`` (std_msgs/Float64MultiArray: travel of each finger from closed, m) and to ``~/intervene``
+(std_msgs/String: ``stop``, ``start``, ``reverse 0.1``, ``speed 0.2``, ``nudge 0.7``, ``turn 6``, ``pass 1``).
+The service ``~/reset`` (std_srvs/Trigger) begins anew with the next seed: the clock goes back to one second.
 """
 
 from __future__ import annotations
@@ -53,11 +55,11 @@ PARAMETERS = (
     ParameterSpec('fine', False, 'Shadows and antialiasing, about seven times slower to draw.', live=False),
     ParameterSpec('image_transport', 'raw', 'Type of the image topic: Image or CompressedImage.',
                   choices=('raw', 'compressed'), live=False),
-    ParameterSpec('belt_speed', 0.0, 'Speed of the belt; 0: drawn from the seed, 0.05 to 0.30.', 'm/s', -0.5, 0.5,
-                  live=False),
+    ParameterSpec('belt_speed', 0.0, 'Speed of the belt; 0: drawn from the seed, 0.05 to 0.30.',
+                  'm/s', -0.5, 0.5, live=False),
     ParameterSpec('bins', 1, 'How many are on the belt at most.', '', 1, 3, live=False),
-    ParameterSpec('interventions', True, 'The belt stops, starts, reverses and changes speed, and bins are nudged and '
-                  'turned, as drawn from the seed.', live=False),
+    ParameterSpec('interventions', True, 'The belt stops, starts, reverses and changes speed, and bins are '
+                  'nudged and turned, as drawn from the seed.', live=False),
     ParameterSpec('passing', True, 'Hanging loads pass in front of the camera now and then.', live=False),
     ParameterSpec('real_time_factor', 1.0, 'Simulated seconds per second.', '', 0.01, 100.0, live=False),
     ParameterSpec('viewer', False, "Open MuJoCo's window; needs a screen.", live=False),
@@ -70,15 +72,15 @@ FRAME_ID = 'camera_optical_frame'
 TOPICS = {
     '/joint_states': 'joint_states', '/arm/tool': '~/tool',
     **{f'/sim/{name}': f'~/{name}' for name in (
-        'handle', 'handle_pose', 'handle_in_camera', 'camera_pose', 'visibility', 'bins', 'category', 'colour',
-        'state', 'belt', 'contact', 'event', 'taken')},
+        'handle', 'handle_pose', 'handle_in_camera', 'camera_pose', 'visibility', 'bins', 'category',
+        'colour', 'state', 'belt', 'contact', 'event', 'taken')},
 }
 TYPES = {'String': String, 'Int32': Int32, 'Float32': Float32, 'PointStamped': PointStamped,
          'PoseStamped': PoseStamped, 'JointState': JointState}
 
 
 class ConveyorSimNode(ManagedNode):
-    """Runs a :class:`~jepa_ros.sim.cell.ConveyorCell` at its own pace, in a thread."""
+    """Runs a :class:`~jepa_ros.sim.cell.ConveyorCell` at its pace, in a thread."""
 
     must_start = True
 
@@ -158,8 +160,8 @@ class ConveyorSimNode(ManagedNode):
     def _make_cell(self) -> ConveyorCell:
         value = self.parameters
         return ConveyorCell(
-            self._seed, (value['height'], value['width']), value['rate'], value['fine'], camera=value['camera'],
-            speed=value['belt_speed'] or None, bins=value['bins'],
+            self._seed, (value['height'], value['width']), value['rate'], value['fine'],
+            camera=value['camera'], speed=value['belt_speed'] or None, bins=value['bins'],
             interventions='seed' if value['interventions'] else (), passing=value['passing'])
 
     # From the executor's thread.
@@ -251,7 +253,8 @@ class ConveyorSimNode(ManagedNode):
         if not self._compressed:
             return image_message(image, stamp_ns, FRAME_ID)
         header = Header(stamp=to_stamp(stamp_ns), frame_id=FRAME_ID)
-        return CompressedImage(header=header, format='rgb8; jpeg compressed bgr8', data=byte_array(encode_jpeg(image)))
+        jpeg = byte_array(encode_jpeg(image))
+        return CompressedImage(header=header, format='rgb8; jpeg compressed bgr8', data=jpeg)
 
 
 class _Loop(threading.Thread):
@@ -366,7 +369,8 @@ def _label_message(label: Label, stamp):
         return kind(header=header, point=Point(x=value[0], y=value[1], z=value[2]))
     if label.kind == 'JointState':
         names, positions, velocities = value
-        return kind(header=header, name=list(names), position=positions.tolist(), velocity=velocities.tolist())
+        numbers = {'position': positions.tolist(), 'velocity': velocities.tolist()}
+        return kind(header=header, name=list(names), **numbers)
     (x, y, z), (qx, qy, qz, qw) = value.position.tolist(), value.quaternion.tolist()
     pose = Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
     return kind(header=header, pose=pose)

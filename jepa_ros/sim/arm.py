@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MJCF of the mobile manipulator: a parked base, six turning joints, a parallel gripper, a camera in the hand.
+"""The MJCF of the mobile manipulator: a parked base, six turning joints, a parallel gripper, a camera.
 
-With all joints at zero the arm is stretched out forward and the hand points down. Frames: `base_link` on the floor,
-x forward, z up; `tool0` between the finger tips, z out of the hand, y the way in which the fingers close.
+With all joints at zero the arm is stretched out forward and the hand points down. Frames: `base_link` on the
+floor, x forward, z up; `tool0` between the finger tips, z out of the hand, y the way in which the fingers
+close.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ class Station:
 
 
 def station(rng: np.random.Generator) -> Station:
-    """Draw a place in front of the belt, downstream of all pillars and beside the picture of the fixed camera."""
-    return Station(rng.uniform(0.76, 0.84), -0.54 + rng.uniform(-0.02, 0.02), np.pi / 2 + rng.uniform(-0.1, 0.1))
+    """Draw a place in front of the belt, downstream of all pillars, beside the fixed camera's picture."""
+    return Station(
+        rng.uniform(0.76, 0.84), -0.54 + rng.uniform(-0.02, 0.02), np.pi / 2 + rng.uniform(-0.1, 0.1)
+    )
 
 
 def manipulator(rng: np.random.Generator, at: Station) -> Fixture:
@@ -89,7 +92,8 @@ def manipulator(rng: np.random.Generator, at: Station) -> Fixture:
         line for joint, gains, torque in zip(JOINTS, _GAINS, _TORQUES) for line in servo(joint, gains, torque)
     ]
     actuators += [
-        element('position', name=finger, joint=finger, kp=2500, kv=60, forcerange=(-35, 35)) for finger in FINGERS
+        element('position', name=finger, joint=finger, kp=2500, kv=60, forcerange=(-35, 35))
+        for finger in FINGERS
     ]
     # both fingers move as one
     gear = element('joint', joint1=FINGERS[0], joint2=FINGERS[1], polycoef=(0, 1, 0, 0, 0), solref=(0.004, 1))
@@ -167,7 +171,10 @@ def _wrist(shell, dark, accent) -> list[str]:
         geom('capsule', 0.007, None, dark, solid=False, fromto=(0, 0.03, -0.02, 0, 0.125, 0.035)),
         box((0.022, 0.012, 0.012), (0, 0.13, 0.042), dark, solid=False),
         element(
-            'camera', name='arm_camera', pos=(0, 0.13, 0.028), fovy=70,
+            'camera',
+            name='arm_camera',
+            pos=(0, 0.13, 0.028),
+            fovy=70,
             xyaxes=(1, 0, 0, 0, np.cos(0.42), -np.sin(0.42)),
         ),
         element('site', name='tool0', pos=(0, 0, -0.165), quat=(0, 1, 0, 0), size=0.001, rgba=(0, 0, 0, 0)),
@@ -191,8 +198,16 @@ def _finger(name: str, side: int, dark, accent) -> str:
     # soft pads: friction in turning too, so that a bin hangs still
     grip = {'condim': 4, 'friction': (1.3, 0.02, 0.001), 'solref': (0.008, 1), 'mass': 0.06}
     parts = [
-        element('joint', name=name, type='slide', axis=(0, side, 0), range=(0, OPEN), limited='true', armature=0.1,
-                damping=2),
+        element(
+            'joint',
+            name=name,
+            type='slide',
+            axis=(0, side, 0),
+            range=(0, OPEN),
+            limited='true',
+            armature=0.1,
+            damping=2,
+        ),
         box((0.013, 0.007, 0.030), (0, side * 0.009, -0.032), dark, mass=0.05, **_TOUCH),
         box((0.013, 0.006, 0.028), (0, side * 0.006, -0.088), accent, name=f'{name}_pad', **grip, **_TOUCH),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picking cell: the conveyor hall with a manipulator in it, real contacts, and everything that is true about it.
+"""The picking cell: the conveyor hall with a manipulator in it, real contacts, and what is true about it.
 
 Belt, bins, textures, lights, pillar and fixed camera are those of `ConveyorScene` for the same seed.
 """
@@ -33,8 +33,8 @@ FRAMES = ('world', 'base_link', 'tool0', 'camera_optical_frame')
 class ConveyorCell(Hall):
     """A manipulator beside the belt, commanded by a Cartesian velocity; bins come one after another.
 
-    Everything follows from the seed and the commands: the same ones give the same states, whether pictures are drawn or
-    not. Times are simulated, from START_TIME on.
+    Everything follows from the seed and the commands: the same ones give the same states on the same machine,
+    whether pictures are drawn or not. Times are simulated, from START_TIME on.
 
     :param seed: see `seeds` for which range is for what.
     :param size: height and width of the picture, px.
@@ -47,8 +47,8 @@ class ConveyorCell(Hall):
     :param passing: whether hanging loads pass in front of the camera now and then.
     :raises SimError: when MuJoCo is missing, or an argument is not as described.
 
-    Attributes: `taken`: number of bins taken so far. `ticks`: periods of the servo so far. `policy`: None, or what commands the cell before each frame: its
-    `step()` is called, and its `action` names what it does.
+    Attributes: `taken`: number of bins taken so far. `ticks`: periods of the servo so far. `policy`: None, or
+    what commands the cell: `step()` calls its `step()` first, and its `action` names what it does.
     """
 
     policy = None
@@ -67,7 +67,9 @@ class ConveyorCell(Hall):
         passing: bool = False,
     ):
         if camera not in CAMERAS or not 1 <= bins <= 3:
-            raise SimError(f'expected camera {", ".join(CAMERAS)} and 1 to 3 bins, found {camera!r} and {bins}')
+            raise SimError(
+                f'expected camera {", ".join(CAMERAS)} and 1 to 3 bins, found {camera!r} and {bins}'
+            )
         self._ticks_per_frame = int(np.ceil(SERVO_RATE / fps))
         self._tick = 1 / fps / self._ticks_per_frame
         self._substeps = int(np.ceil(self._tick / MAX_TIMESTEP))
@@ -132,7 +134,12 @@ class ConveyorCell(Hall):
         Intervention(0.0, kind, value)  # checks
         belt = self._belt
         if kind in ('start', 'speed', 'reverse', 'stop'):
-            wanted = {'start': value or belt.cruise, 'speed': value, 'reverse': -abs(value or 0.1), 'stop': 0.0}[kind]
+            wanted = {
+                'start': value or belt.cruise,
+                'speed': value,
+                'reverse': -abs(value or 0.1),
+                'stop': 0.0,
+            }[kind]
             if kind == 'speed':
                 belt.cruise = value
             belt.wanted = float(wanted)
@@ -267,11 +274,24 @@ class ConveyorCell(Hall):
         xy = camera.to_image(pose.position)
         visibility = 0.0 if xy is None else self._seen(self._grip_points())
         in_camera = Pose(camera.to_camera(pose.position), camera.rotation.T @ pose.rotation)
-        seen = sorted((self.bin_pose(b).position[0], b.shape, b.colour) for b in self._bins if self._in_view(b))
+        seen = sorted(
+            (self.bin_pose(b).position[0], b.shape, b.colour) for b in self._bins if self._in_view(b)
+        )
         return Truth(
-            self.stamp_ns, pose, self.handle_velocity(), in_camera, xy, visibility, visibility >= VISIBLE_SHARE,
-            tuple((shape, colour) for _, shape, colour in seen), (self.bin.shape, self.bin.colour),
-            self._state(xy is not None), self._belt.state, self._contact, tuple(self._reported), self._violation(),
+            self.stamp_ns,
+            pose,
+            self.handle_velocity(),
+            in_camera,
+            xy,
+            visibility,
+            visibility >= VISIBLE_SHARE,
+            tuple((shape, colour) for _, shape, colour in seen),
+            (self.bin.shape, self.bin.colour),
+            self._state(xy is not None),
+            self._belt.state,
+            self._contact,
+            tuple(self._reported),
+            self._violation(),
         )
 
     def depth(self) -> np.ndarray:
@@ -321,7 +341,9 @@ class ConveyorCell(Hall):
             name = bin_.name
             body = self._data.body(name)
             held = self._contacts.gripped(bin_) and body.xpos[2] > BELT_TOP + LIFTED
-            self._held[name] = self._held[name] + self._tick if held and not self._contacts.rests(bin_) else 0.0
+            self._held[name] = (
+                self._held[name] + self._tick if held and not self._contacts.rests(bin_) else 0.0
+            )
             if self._held[name] >= HELD and name not in self._gone:
                 self._gone[name] = 0.0
                 self.taken += 1
@@ -361,7 +383,7 @@ class ConveyorCell(Hall):
                 return
 
     def _choose_bin(self) -> None:
-        """The oldest bin on the belt counts; one that was just taken counts while it alone is in the picture."""
+        """Choose the oldest bin on the belt, or the one just taken while it alone is in the picture."""
         first = self._on_belt[0] if self._on_belt else self.bin
         if first is not self.bin and self.bin.name in self._gone:
             camera = self.camera()

@@ -66,18 +66,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _configure_cell(record: argparse.ArgumentParser) -> None:
     kind = record.add_mutually_exclusive_group()
     kind.add_argument(
-        '--cell', action='store_true',
-        help='the picking cell: a manipulator that takes the bins, interventions and passing loads; the bags have '
-        'joint states and labels of every frame besides',
+        '--cell',
+        action='store_true',
+        help='the picking cell: a manipulator that takes the bins, interventions and passing loads; the bags '
+        'have joint states and labels of every frame besides',
     )
     kind.add_argument(
-        '--violations', action='store_true',
-        help=f'pairs of clips of the cell at rest: one possible, one in which a law is broken ({", ".join(VIOLATIONS)} '
-        'in turn by seed)',
+        '--violations',
+        action='store_true',
+        help='pairs of clips of the cell at rest: one possible, one in which a law is broken '
+        f'({", ".join(VIOLATIONS)} in turn by seed)',
     )
     record.add_argument('--camera', choices=CAMERAS, default='fixed', help='of the cell (default: fixed)')
-    record.add_argument('--speed', type=float, help='of the belt of the cell, m/s (default: drawn from the seed)')
-    record.add_argument('--bins', type=int, default=1, help='on the belt of the cell at most, 1 to 3 (default: 1)')
+    record.add_argument(
+        '--speed', type=float, help='of the belt of the cell, m/s (default: drawn from the seed)'
+    )
+    record.add_argument(
+        '--bins', type=int, default=1, help='on the belt of the cell at most, 1 to 3 (default: 1)'
+    )
     record.add_argument('--calm', action='store_true', help='no interventions and no passing loads')
     record.add_argument('--idle', action='store_true', help='the manipulator rests')
     record.add_argument('--depth', action='store_true', help='depth images too')
@@ -155,8 +161,13 @@ def _check(args: argparse.Namespace, size: tuple[int, int], chosen: range) -> No
         raise JepaError(f'--video: expected an even size, found {args.size}')
     if args.speed is not None and not -0.5 <= args.speed <= 0.5:
         raise JepaError(f'--speed: expected -0.5 to 0.5 m/s, found {args.speed:g}')
-    given = {'--camera': args.camera != 'fixed', '--speed': args.speed is not None, '--bins': args.bins != 1,
-             '--calm': args.calm, '--idle': args.idle}
+    given = {
+        '--camera': args.camera != 'fixed',
+        '--speed': args.speed is not None,
+        '--bins': args.bins != 1,
+        '--calm': args.calm,
+        '--idle': args.idle,
+    }
     for option in (name for name, there in given.items() if there and not args.cell):
         raise JepaError(f'{option}: expected --cell with it')
     if args.depth and (args.video or not (args.cell or args.violations)):

@@ -60,8 +60,8 @@ class Handle:
 class Hall:
     """The physics and the camera of one world.
 
-    The renderer is made when the first picture is asked for, in the thread that asks: physics alone needs no OpenGL.
-    Use it in a `with` statement, or call `close`.
+    The renderer is made when the first picture is asked for, in the thread that asks, and is that thread's:
+    physics alone needs no OpenGL. Use it in a `with` statement, or call `close`.
 
     :param seed: that the world was built from.
     :param size: height and width of the picture, px.
@@ -145,7 +145,9 @@ class Hall:
         """
         screens = 'DISPLAY', 'WAYLAND_DISPLAY'
         if sys.platform == 'linux' and not any(os.environ.get(name) for name in screens):
-            raise SimError(f'the window needs a screen: expected {" or ".join(screens)} to be set, found neither')
+            raise SimError(
+                f'the window needs a screen: expected {" or ".join(screens)} to be set, found neither'
+            )
         from mujoco import viewer
 
         return viewer.launch_passive(self._model, self._data, show_left_ui=False, show_right_ui=False)

@@ -38,7 +38,9 @@ class Intervention:
 
     def __post_init__(self):
         if self.kind not in KINDS or not np.isfinite([self.after, self.value]).all():
-            raise SimError(f'expected an intervention of {", ".join(KINDS)} with finite numbers, found {self}')
+            raise SimError(
+                f'expected an intervention of {", ".join(KINDS)} with finite numbers, found {self}'
+            )
 
 
 def drawn(rng: np.random.Generator) -> Iterator[Intervention]:

@@ -26,8 +26,8 @@ class Label:
 
     :param topic: of it.
     :param kind: one of KINDS.
-    :param value: of the message: a str, a number or numbers; of a PoseStamped a `truth.Pose`, of a JointState names,
-        positions and velocities.
+    :param value: of the message: a str, a number or numbers; of a PoseStamped a `truth.Pose`, of a JointState
+        names, positions and velocities.
     :param frame_id: of its header, where it has one.
     """
 
@@ -40,12 +40,13 @@ class Label:
 def labels(cell: ConveyorCell) -> list[Label]:
     """Return the labels of the current frame.
 
-    /sim/handle: x, y in 0..1 of the image, z 1 visible, 0 hidden; left out while the handle is not in the picture.
+    /sim/handle: x, y in 0..1 of the image, z 1 visible, 0 hidden; left out while it is not in the picture.
     All else comes with every frame: /sim/handle_pose (world), /sim/handle_in_camera, /sim/camera_pose (world),
-    /sim/visibility (share of the grip bar), /sim/bins (how many can be seen), /sim/category and /sim/colour (of these,
-    from left to right), /sim/state (of the bin), /sim/belt, /sim/contact, /sim/event (since the frame before),
-    /sim/action, /sim/violation, /sim/taken (how many so far); several are joined with a comma, none is 'none'. Of the arm: /joint_states, /arm/tool
-    (world), /arm/twist (in force, along the world's axes), /arm/gripper (travel of each finger, m).
+    /sim/visibility (share of the grip bar), /sim/bins (how many can be seen), /sim/category and /sim/colour
+    (of these, from left to right), /sim/state (of the bin), /sim/belt, /sim/contact, /sim/event (since the
+    frame before), /sim/action, /sim/violation, /sim/taken (how many so far); several are joined with a comma,
+    none is 'none'. Of the arm: /joint_states, /arm/tool (world), /arm/twist (in force, along the world's
+    axes), /arm/gripper (travel of each finger, m).
     """
     truth, camera = cell.truth(), cell.camera()
     optical = camera.frame_id
@@ -53,9 +54,11 @@ def labels(cell: ConveyorCell) -> list[Label]:
     def text(topic: str, *values: str) -> Label:
         return Label(f'/sim/{topic}', 'String', ','.join(values) or 'none')
 
-    point = [] if truth.xy is None else [
-        Label(HANDLE_TOPIC, 'PointStamped', (*map(float, truth.xy), float(truth.visible)), optical)
-    ]
+    point = (
+        []
+        if truth.xy is None
+        else [Label(HANDLE_TOPIC, 'PointStamped', (*map(float, truth.xy), float(truth.visible)), optical)]
+    )
     joints = cell.joint_names, cell.joint_positions, cell.joint_velocities
     return [
         *point,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A policy that knows everything: shows that the cell can be solved, and names what the arm does at each frame."""
+"""A policy that knows everything: shows that the cell can be solved, and names what the arm does."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ class OraclePolicy:
         if abs(wanted - angle) < 0.03 and abs(out) < 0.02:
             self._go('place')
         radial = np.array([np.cos(angle), np.sin(angle)])
-        flat = 2.0 * np.clip(out, -0.15, 0.15) * radial + turn * np.hypot(*now[:2]) * np.array([-radial[1], radial[0]])
+        flat = 2.0 * np.clip(out, -0.15, 0.15) * radial + turn * np.hypot(*now[:2]) * np.array(
+            [-radial[1], radial[0]]
+        )
         self._yaw += turn / self._cell.fps
         twist = self._twist((*flat, GAIN * (self._spot[2] - tool[2])))
         twist[5] += turn
@@ -173,7 +175,7 @@ class OraclePolicy:
         return gone or not FIRST - 0.2 < handle[0] < LAST + (0.1 if self.phase == 'lower' else 0.0)
 
     def _align(self) -> None:
-        """Turn the hand so that the fingers close across the bar: of the two ways the nearer to how the arm points."""
+        """Want the fingers to close across the bar: of the two ways the nearer to how the arm points."""
         bar = self._cell.handle_pose(self._bin).rotation[:, 0]
         yaw = np.arctan2(bar[1], bar[0])
         pan = self._arm_yaw(self._handle())

@@ -31,7 +31,10 @@ def props(rng: np.random.Generator) -> Fixture:
         ],
         'crate': [
             box((LOAD_HALF, 0.05, 0.15), (0, 0, 0), paint, solid=False),
-            *(box((LOAD_HALF + 0.002, 0.052, 0.012), (0, 0, z), second, solid=False) for z in (-0.1, 0.0, 0.1)),
+            *(
+                box((LOAD_HALF + 0.002, 0.052, 0.012), (0, 0, z), second, solid=False)
+                for z in (-0.1, 0.0, 0.1)
+            ),
         ],
         'sign': [
             box((LOAD_HALF, 0.008, 0.17), (0, 0, 0), paint, solid=False),
@@ -54,13 +57,20 @@ def props(rng: np.random.Generator) -> Fixture:
         *(box((0.015, 0.014, middle / 2), (x, 0, middle / 2), steel, solid=False) for x in (-0.15, 0.15)),
     ]
     gate = [
-        geom('box', (GATE_HALF, BELT_HALF_WIDTH, 0.10), (0, 0, BELT_TOP + 0.11), paint, name='gate',
-             friction=(0.1, 0.005, 0.0001)),
+        geom(
+            'box',
+            (GATE_HALF, BELT_HALF_WIDTH, 0.10),
+            (0, 0, BELT_TOP + 0.11),
+            paint,
+            name='gate',
+            friction=(0.1, 0.005, 0.0001),
+        ),
         box((GATE_HALF + 0.003, 0.02, 0.18), (0, BELT_HALF_WIDTH, BELT_TOP + 0.10), steel, solid=False),
         box((GATE_HALF + 0.003, 0.02, 0.18), (0, -BELT_HALF_WIDTH, BELT_TOP + 0.10), steel, solid=False),
     ]
-    bodies = [_mocap(name, parts) for name, parts in
-              (('load', [*load, cable]), ('screen', screen), ('gate', gate))]
+    bodies = [
+        _mocap(name, parts) for name, parts in (('load', [*load, cable]), ('screen', screen), ('gate', gate))
+    ]
     return Fixture(bodies)
 
 

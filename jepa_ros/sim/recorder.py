@@ -26,7 +26,7 @@ JPEG_QUALITY = 90
 
 
 class BagWriter:
-    """Writes a rosbag2 directory (MCAP), which appears only when it is complete; for use in a `with` statement.
+    """Writes a rosbag2 directory (MCAP), which appears only when it is complete; used in a `with` statement.
 
     :param path: must not exist.
     :param connections: topics and the names of their types, all that will be written.

@@ -84,8 +84,8 @@ class CartesianServo:
     def plan(self, twist: np.ndarray, dt: float) -> None:
         """Turn a twist into joint velocities for the next dt s.
 
-        Direction is kept where speed or acceleration is too much: all joints are slowed down alike. A joint brakes
-        in time before its limit.
+        Direction is kept where speed or acceleration is too much: all joints are slowed down alike. A joint
+        brakes in time before its limit.
 
         :param twist: float64 [6], linear (m/s) and angular (rad/s) velocity of tool0 along the world's axes.
         """
@@ -95,7 +95,9 @@ class CartesianServo:
         most = MAX_ACCELERATION * dt
         change *= min(1.0, float(np.min(most / np.maximum(np.abs(change), 1e-9))))
         below, above = self._target - LIMITS[:, 0], LIMITS[:, 1] - self._target
-        slowest, fastest = (np.sqrt(2 * MAX_ACCELERATION * np.maximum(room - 0.01, 0)) for room in (below, above))
+        slowest, fastest = (
+            np.sqrt(2 * MAX_ACCELERATION * np.maximum(room - 0.01, 0)) for room in (below, above)
+        )
         self._velocity = np.clip(self._velocity + change, -slowest, fastest)
 
     def drive(self, dt: float) -> None:

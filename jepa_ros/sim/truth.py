@@ -10,7 +10,18 @@ import numpy as np
 CONTACTS = ('none', 'onset', 'contact')
 BELT_STATES = ('running', 'stopped', 'reversed')
 BIN_STATES = ('absent', 'riding', 'touched', 'held', 'taken', 'tipped')
-EVENTS = ('started', 'stopped', 'reversed', 'entered', 'left', 'nudged', 'turned', 'contact', 'taken', 'tipped')
+EVENTS = (
+    'started',
+    'stopped',
+    'reversed',
+    'entered',
+    'left',
+    'nudged',
+    'turned',
+    'contact',
+    'taken',
+    'tipped',
+)
 
 
 @dataclass(frozen=True)
@@ -29,15 +40,23 @@ class Pose:
         """float64 [4]: x, y, z, w, as in geometry_msgs."""
         m = self.rotation
         # the largest of the four squares gives the divisor: the others may vanish
-        squares = np.array([1 + m[0, 0] - m[1, 1] - m[2, 2], 1 - m[0, 0] + m[1, 1] - m[2, 2],
-                            1 - m[0, 0] - m[1, 1] + m[2, 2], 1 + m[0, 0] + m[1, 1] + m[2, 2]])
+        squares = np.array(
+            [
+                1 + m[0, 0] - m[1, 1] - m[2, 2],
+                1 - m[0, 0] + m[1, 1] - m[2, 2],
+                1 - m[0, 0] - m[1, 1] + m[2, 2],
+                1 + m[0, 0] + m[1, 1] + m[2, 2],
+            ]
+        )
         i = int(np.argmax(squares))
-        q = np.array([
-            [squares[0], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[2, 1] - m[1, 2]],
-            [m[0, 1] + m[1, 0], squares[1], m[1, 2] + m[2, 1], m[0, 2] - m[2, 0]],
-            [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], squares[2], m[1, 0] - m[0, 1]],
-            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], squares[3]],
-        ])[i]
+        q = np.array(
+            [
+                [squares[0], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[2, 1] - m[1, 2]],
+                [m[0, 1] + m[1, 0], squares[1], m[1, 2] + m[2, 1], m[0, 2] - m[2, 0]],
+                [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], squares[2], m[1, 0] - m[0, 1]],
+                [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], squares[3]],
+            ]
+        )[i]
         return q / np.linalg.norm(q)
 
 

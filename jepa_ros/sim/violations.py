@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs of clips, the same but for one thing that cannot happen: what a network that has learnt physics is surprised by.
+"""Pairs of clips, the same but for one thing that cannot happen: a network that knows physics is surprised.
 
-After the violation-of-expectation clips of developmental psychology and IntPhys (Riochet et al., 2018).
+The idea is that of IntPhys (Riochet et al., 2018).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from jepa_ros.sim.cell import ConveyorCell
 from jepa_ros.sim.hall import SimError
-from jepa_ros.sim.props import GATE_HALF, SCREEN_LINE
+from jepa_ros.sim.props import SCREEN_LINE
 from jepa_ros.sim.world import BELT_TOP, Bin
 
 VIOLATIONS = ('vanish', 'jump', 'pass')
@@ -20,8 +20,9 @@ BEGINNING = 2.0  # s before the bin is where it happens
 class StagedCell(ConveyorCell):
     """One bin comes, the arm rests, and what happens is possible or not.
 
-    vanish: the bin goes behind a screen and never comes out. jump: it is elsewhere on the belt from one frame to the
-    next. pass: it goes through a closed gate, which holds it in the possible clip while the belt runs on below.
+    vanish: the bin goes behind a screen and never comes out. jump: it is elsewhere on the belt from one frame
+    to the next. pass: it goes through a closed gate, which holds it in the possible clip while the belt
+    runs on.
     Until it happens, both clips of a pair are the same.
 
     :param seed, size, fps, fine: see `ConveyorCell`.
@@ -60,14 +61,16 @@ class StagedCell(ConveyorCell):
         self._put_upstream(draw)
         if kind == 'pass':
             self._move_prop('gate', (self._where, 0.0, 0.0))
-            if not possible:
-                gate = self._model.geom('gate')
-                gate.contype = gate.conaffinity = 0
         self._mujoco.mj_forward(self._model, self._data)
 
     def _put_upstream(self, draw: np.random.Generator) -> None:
         x = max(self._where - BEGINNING * self._belt.speed - self.bin.radius, self._ends[0])
-        self._put(self.bin, (x, draw.uniform(-0.04, 0.04), BELT_TOP + 0.001), draw.uniform(-0.5, 0.5), self._belt.speed)
+        self._put(
+            self.bin,
+            (x, draw.uniform(-0.04, 0.04), BELT_TOP + 0.001),
+            draw.uniform(-0.5, 0.5),
+            self._belt.speed,
+        )
 
     def _after_frame(self) -> None:
         if self._broken or self.bin not in self._on_belt:
@@ -79,13 +82,18 @@ class StagedCell(ConveyorCell):
                 self._break(lambda: (self._park(self.bin), self._on_belt.remove(self.bin)))
         elif self._kind == 'jump' and x > self._where:
             self._break(lambda: self._data.joint(self.bin.name).qpos.__setitem__(0, x + self._far))
-        elif self._kind == 'pass' and x + self.bin.radius * 0.6 > self._where + GATE_HALF:
-            self._break(lambda: None)
+        elif self._kind == 'pass' and np.any(self._data.contact.geom == self._model.geom('gate').id):
+            self._break(self._open_gate)
 
     def _break(self, how) -> None:
         self._broken = True
         if not self._possible:
             how()
+
+    def _open_gate(self) -> None:
+        # it stays to be seen
+        gate = self._model.geom('gate').id
+        self._model.geom_contype[gate] = self._model.geom_conaffinity[gate] = 0
 
     def _violation(self) -> str:
         return self._kind if self._broken and not self._possible else ''
@@ -99,7 +107,8 @@ class StagedCell(ConveyorCell):
                 for z in (0.02, bin_.grip[0, 2] + 0.02):
                     way = pose.position + pose.rotation @ (x, y, z) - camera.position
                     share = self._mujoco.mj_ray(
-                        self._model, self._data, camera.position, way, None, True, -1, hit)
+                        self._model, self._data, camera.position, way, None, True, -1, hit
+                    )
                     if not 0 <= share < 1 or self._contacts.owner(int(hit[0])) is bin_:
                         return False
         return True

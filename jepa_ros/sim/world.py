@@ -306,9 +306,7 @@ def _bin(rng: np.random.Generator, name: str, shape: str, colour: str, accent: s
     ends = np.stack([-span * direction, span * direction]) + (0, 0, top)
     for side, end in zip((-1, 1), ends):
         post = (*end[:2], foot, *end)
-        parts.append(
-            geom('capsule', thick * 0.8, None, second * 0.8, fromto=post, name=f'{name}_post{side}')
-        )
+        parts.append(geom('capsule', thick * 0.8, None, second * 0.8, fromto=post, name=f'{name}_post{side}'))
     parts.append(geom('capsule', thick, None, second, fromto=ends.ravel(), name=f'{name}_grip'))
     share = np.linspace(0.08, 0.92, GRIP_SAMPLES)[:, None]
     lines = [
