@@ -19,14 +19,15 @@ from jepa_ros.nets.official.loading import load_official
 from jepa_ros.training.model import MEAN, STD
 
 
-def export_official(weights, family, model, out=None, *, name=None, image_size=None, frames=None, frame_period=None,
-                    horizons=families.HORIZONS, precision='fp32', clips=None, progress=print):
+def export_official(weights, family, model, out=None, *, name=None, which=None, image_size=None, frames=None,
+                    frame_period=None, horizons=families.HORIZONS, precision='fp32', clips=None, progress=print):
     """
     Write an engine bundle: mode clip for windows of frames, mode frame for I-JEPA and for one frame at a time.
 
     :param weights: file as published, or in the layout of Hugging Face.
     :param family: one of `manifest.FAMILIES`; `model`: a size of it (`jepa export --families` lists them).
     :param out: directory to write, default `bundles/NAME`; `name`: default the model's.
+    :param which: encoder, target_encoder or ema_encoder, default the one the model's authors evaluate.
     :param image_size: [side] or [height, width] in px, default the model's own.
     :param frames: of a window; `frame_period`: seconds between them; default as the table of families says.
     :param horizons: slices ahead that the predictor is asked for; 0: no forecaster.
@@ -35,12 +36,13 @@ def export_official(weights, family, model, out=None, *, name=None, image_size=N
     :raises JepaError: weights that are no such model, sizes that do not fit it, or as `writer.write_bundle`.
     """
     found = find(family, model or 'nothing: name one with --model')
-    clip = ClipShape.of(found, _sides(image_size), frames or families.default_frames(found))
-    period = frame_period or families.default_period(found)
+    clip = ClipShape.of(found, _sides(image_size),
+                        families.default_frames(found) if frames is None else frames)
+    period = families.default_period(found) if frame_period is None else frame_period
     if period <= 0 or horizons < 0:
         raise JepaError(f'expected a frame period above 0 and horizons of 0 or more, found {period} and {horizons}')
     asked = horizons and clip.frames > 1 and families.predicts_futures(found)
-    official = load_official(weights, found, clip.image_size, clip.frames, with_predictor=bool(asked))
+    official = load_official(weights, found, clip.image_size, clip.frames, which, with_predictor=bool(asked))
     forecaster = None
     if asked and official.predictor is not None:
         forecaster = OfficialForecaster(official.predictor, clip.slices, horizons)
