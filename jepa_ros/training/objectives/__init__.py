@@ -10,7 +10,7 @@ from latents.
 
 from jepa_ros.training.objectives.actions import action_forecast
 from jepa_ros.training.objectives.distil import distillation, on_grid
-from jepa_ros.training.objectives.forecast import forecast, joint_forecast, start_from_least_squares
+from jepa_ros.training.objectives.forecast import forecast, joint_forecast, relative_error, start_from_least_squares
 from jepa_ros.training.objectives.heads import classification, gaussian_likelihood, point_likelihood
 from jepa_ros.training.objectives.masked import (
     NORMS,
@@ -40,6 +40,7 @@ __all__ = [
     'joint_forecast',
     'on_grid',
     'point_likelihood',
+    'relative_error',
     'start_from_least_squares',
     'v_jepa',
 ]

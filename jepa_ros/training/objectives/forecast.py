@@ -1,10 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forecaster's losses: later latents from earlier ones."""
+"""
+The forecaster's losses: later latents from earlier ones.
+
+The error of every clip and horizon counts relative to that of persistence there. A plain mean would be the error of the few
+recordings in which everything moves, and a forecaster that pleases those disturbs the scenes that mostly stand still.
+"""
 
 import torch
-import torch.nn.functional as F
 
 from jepa_ros.nets.vit import normalise_output
+
+STILL = 1e-3  # error of persistence (a latent's variance is 1) below which a scene stands still: it counts no more than that
+
+
+def relative_error(futures, latents, newest):
+    """
+    Mean squared error of a forecast over that of persistence: 1 is as good as the newest latent unchanged.
+
+    :param futures: float [B, K, N, D]; `latents`: float [B, K, N, D], what came.
+    :param newest: float [B, N, D], the newest latents of the context.
+    :returns: float [], the mean over clips and horizons.
+    """
+    error = (futures - latents).square().mean((2, 3))
+    return (error * _weights(latents, newest)).mean()
+
+
+def _weights(latents, newest):
+    """1 / persistence error per clip and horizon: float [B, K]."""
+    persistence = (latents - newest[:, None]).square().mean((2, 3))
+    return 1 / (persistence + STILL)
 
 
 def forecast(forecaster, latents, times, context, newest, targets):
@@ -21,13 +45,13 @@ def forecast(forecaster, latents, times, context, newest, targets):
     :param context: S, slices read.
     :param newest: index of the newest context slice, S - 1 <= newest < T - 1.
     :param targets: K indices of later slices.
-    :returns: loss (mean squared error), futures float [B, K, N, D], dt float [B, K].
+    :returns: loss (`relative_error`), futures float [B, K, N, D], dt float [B, K].
     """
     first = newest - context + 1
     origin = times[:, newest : newest + 1]
     dt = times[:, targets] - origin
     futures = forecaster(latents[:, first : newest + 1], times[:, first : newest + 1] - origin, dt)
-    return F.mse_loss(futures, latents[:, targets]), futures, dt
+    return relative_error(futures, latents[:, targets], latents[:, newest]), futures, dt
 
 
 def joint_forecast(encoder, forecaster, frames, times, newest, later, targets):
@@ -41,7 +65,7 @@ def joint_forecast(encoder, forecaster, frames, times, newest, later, targets):
     :param frames: float [B, 3, F, height, width]; `times`: float [B, T], seconds.
     :param newest: index of the newest context slice; `later`: K indices of later slices.
     :param targets: float [B, T * N, D], `encode_targets` of the whole clip.
-    :returns: loss (mean squared error).
+    :returns: loss (`relative_error`).
     """
     seen = newest + 1
     frames = frames[:, :, : frames.shape[2] // times.shape[1] * seen]
@@ -50,13 +74,15 @@ def joint_forecast(encoder, forecaster, frames, times, newest, later, targets):
     ]
     at = times - times[:, newest, None]
     futures = forecaster(latents, at[:, seen - latents.shape[1] : seen], at[:, later])
-    return F.mse_loss(futures, targets.unflatten(1, (times.shape[1], -1))[:, later])
+    targets = targets.unflatten(1, (times.shape[1], -1))
+    return relative_error(futures, targets[:, later], targets[:, newest])
 
 
 @torch.no_grad()
 def start_from_least_squares(forecaster, latents, times):
     """
-    Set the forecaster's trend to the least-squares forecast, feature by feature.
+    Set the forecaster's trend to the least-squares forecast, feature by feature, with the weights of
+    `relative_error`.
 
     Gradient descent gets there too, slowly: most tokens of most scenes stand still and say nothing about
     trends.
@@ -75,9 +101,10 @@ def start_from_least_squares(forecaster, latents, times):
             past = torch.cat((past, torch.ones_like(past[:, :1])), 1)  # [C, terms, N, D]
             change = chunk[:, newest + 1 :] - chunk[:, newest, None]  # [C, K, N, D]
             power = forecaster.powers(at[:, newest + 1 :] - at[:, newest, None])  # [C, K, powers]
+            weighted = power * _weights(chunk[:, newest + 1 :], chunk[:, newest])[..., None]
             gram = torch.einsum('cind,cjnd->cijd', past, past)
-            normal += torch.einsum('ckp,ckq,cijd->dpiqj', power, power, gram)
-            moment += torch.einsum('cpnd,cind->dpi', torch.einsum('ckp,cknd->cpnd', power, change), past)
+            normal += torch.einsum('ckp,ckq,cijd->dpiqj', weighted, power, gram)
+            moment += torch.einsum('cpnd,cind->dpi', torch.einsum('ckp,cknd->cpnd', weighted, change), past)
     normal, moment = normal.flatten(3).flatten(1, 2), moment.flatten(1)
     ridge = 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(powers * terms)
     solution = torch.linalg.solve(normal + ridge, moment)
