@@ -165,21 +165,20 @@ def _print(console, found: dict) -> None:
 
     total = found['total']
     title = ' '.join(filter(None, [found['side'], found['bundle']['name']]))
-    table = Table('recording', 'recorded s', 'slices', 'dropped', 'speed', 'limit', 'skill', 'peak surprise', 'faults',
-                  title=escape(title))
+    table = Table('recording', 'slices', 'dropped', 'speed', 'skill', 'peak surprise', 'faults', title=escape(title))
     for recording in found['recordings']:
+        state = '' if recording['status'] == 'done' else f"[red]{recording['status']}[/red] "
         for camera in recording['cameras']:
-            surprise = camera['surprise']
+            surprise, skills = camera['surprise'], [row['skill'] for row in camera['skill']]
             peak = f"{surprise['max'] / surprise['median']:.1f}x at {_peak(surprise):.1f} s" if (
                 surprise and surprise['median']) else '-'
-            skills = [row['skill'] for row in camera['skill']]
-            name = ' '.join(filter(None, [recording['name'], camera['topic']]))
+            name = escape(' '.join(filter(None, [recording['name'], camera['topic']])))
             faults = len(camera['faults']) + len(recording['faults'])
-            table.add_row(escape(name), f"{camera['recorded_s']:.1f}", str(camera['slices']),
-                          str(sum(camera['dropped'].values())), f"{camera['speed'] or 0:.1f}x", camera['limit'] or '-',
-                          f'{min(skills):+.3f} to {max(skills):+.3f}' if skills else '-', peak, str(faults or '-'))
-        if recording['error']:
-            table.add_row(f"[red]{escape(recording['name'])}: {recording['status']}[/red]")
+            table.add_row(state + name, str(camera['slices']), str(sum(camera['dropped'].values())),
+                          f"{camera['speed'] or 0:.1f}x", f'{min(skills):+.2f}..{max(skills):+.2f}' if skills else '-',
+                          peak, str(faults or '-'))
+        if not recording['cameras']:
+            table.add_row(state + escape(recording['name']))
     console.print(table)
     lost = total['real_time_lost']
     how = 'real time' if found['live'] else 'simulated real time'
