@@ -69,6 +69,8 @@ def replay_live(path: Path, subject: Subject, folder: Path) -> dict:
                 break
         else:
             found['status'] = DONE
+    except KeyboardInterrupt:
+        found['status'] = INTERRUPTED
     except JepaError as error:
         found['error'] = str(error)
     damage = dict.fromkeys(warning for recording in recordings for warning in recording.warnings)

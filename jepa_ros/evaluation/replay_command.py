@@ -31,8 +31,8 @@ examples:
   jepa replay my.mp4 --bundle models/mine --mcap outputs/         ~/latents and ~/futures for Foxglove
   jepa replay my_bag --bundle models/mine --live                  real nodes over DDS, in real time
 
-exit codes: 0 done; 1 a recording could not be read to its end; 2 a wrong argument; 130 after Ctrl-C, with a report of
-what came until then"""
+exit codes: 0 done; 1 a recording failed: nothing of it could be used, or an error ended it; 2 a wrong argument; 130 after
+Ctrl-C, with a report of what came until then"""
 
 LIVE = 'jepa_ros.demo.live'  # needs ROS, which this room must not
 
@@ -155,7 +155,7 @@ class _Bars:
         self._progress.update(self._all, completed=self._done, said=f'{self._done}/{self._count}')
         if result['error']:
             self._progress.console.print(f"jepa: warning: {result['error']}", style='yellow', markup=False,
-                                         highlight=False)
+                                         highlight=False, soft_wrap=True)
         return result
 
 
@@ -180,11 +180,28 @@ def _print(console, found: dict) -> None:
         if not recording['cameras']:
             table.add_row(state + escape(recording['name']))
     console.print(table)
+    _print_faults(console, found['recordings'])
     lost = total['real_time_lost']
     how = 'real time' if found['live'] else 'simulated real time'
     console.print(f"{total['recordings']} recordings, {total['failed']} failed; {total['speed'] or 0:.1f}x real time"
                   f"{', most of it ' + total['limit'] if total['limit'] else ''}; "
                   f"{'nothing' if not lost else f'{lost:.1%} of the slices'} lost in {how}", highlight=False)
+
+
+def _print_faults(console, recordings: list[dict], most: int = 12) -> None:
+    """Print what is wrong, once each where several cameras or recordings have the same."""
+    where: dict[str, list[str]] = {}
+    for recording in recordings:
+        for fault in recording['faults']:
+            where.setdefault(fault['text'], []).append(recording['name'])
+        for camera in recording['cameras']:
+            for fault in camera['faults']:
+                where.setdefault(fault['text'], []).append(f"{recording['name']} {camera['topic']}".strip())
+    for text, names in list(where.items())[:most]:
+        more = f' and {len(names) - 1} more' if len(names) > 1 else ''
+        console.print(f'{names[0]}{more}: {text}', style='yellow', markup=False, highlight=False, soft_wrap=True)
+    if len(where) > most:
+        console.print(f'and {len(where) - most} other faults: see report.html', style='yellow')
 
 
 def _peak(surprise: dict) -> float:

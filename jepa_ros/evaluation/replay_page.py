@@ -75,7 +75,7 @@ def _overview(run: dict) -> Html:
                       f"{_signed(row['skill_shrunk'])} over shrunk persistence"))
     items.append(('dropped frames', sum(total['dropped'].values()), _listed(total['dropped'])))
     items.append(('with faults', f'{faulty} of {total["recordings"]}',
-                  f"{total[FAILED]} could not be read" if total[FAILED] else 'all could be read'))
+                  f"{total[FAILED]} failed" if total[FAILED] else 'none failed'))
     return page.cards(items)
 
 
@@ -155,7 +155,8 @@ def _sentences(run: dict, named: bool) -> list:
                           f"its recording, is at {moment['time_s']:.1f} s of "
                           f"{page.link(_camera_name(recording, camera), _anchor(run, recording, camera))}."))
     if total[FAILED]:
-        found.append(f"{who}{total[FAILED]} of {total['recordings']} recordings could not be read to their end.")
+        found.append(f"{who}{total[FAILED]} of {total['recordings']} recordings failed: nothing of them could "
+                     'be used, or an error ended them.')
     return [Html(line[:1].upper() + line[1:]) if isinstance(line, Html) else line[:1].upper() + line[1:]
             for line in found]
 

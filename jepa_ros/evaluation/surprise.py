@@ -96,11 +96,10 @@ class SurpriseTrace:
         """
         values = self._known()
         median = float(np.median(values)) if len(values) else 0.0
-        hot = max((float(np.nanmax(moment.tokens)) for moment in self.moments()), default=0.0)
         found = []
         for moment in self.moments():
             try:
-                now = _jpeg(overlay(moment.frame.image(), moment.tokens, hot))
+                now = _jpeg(overlay(moment.frame.image(), moment.tokens))
                 before = _jpeg(_shrunk(moment.before.image())) if moment.before else None
             except ImageError:
                 continue
@@ -112,14 +111,13 @@ class SurpriseTrace:
         return np.array([value for value in self.values if value is not None])
 
 
-def overlay(image: np.ndarray, tokens: np.ndarray, hot: float) -> np.ndarray:
+def overlay(image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """
     Draw surprise over a frame.
 
     :param image: RGB uint8 [H, W, 3] as received.
     :param tokens: float32 [rows, columns], which cover the crop that the encoder sees; NaN is not drawn.
-    :param hot: the surprise that is drawn strongest.
-    :returns: RGB uint8, WIDTH wide; what the encoder did not see is dimmed.
+    :returns: RGB uint8, WIDTH wide; the highest surprise is drawn strongest, what the encoder did not see is dimmed.
     """
     small = _shrunk(image)
     geometry = centre_crop(image.shape[1], image.shape[0], tokens.shape)
@@ -127,6 +125,7 @@ def overlay(image: np.ndarray, tokens: np.ndarray, hot: float) -> np.ndarray:
     left, top = round(geometry.x * scale), round(geometry.y * scale)
     right = min(small.shape[1], max(left + 1, round((geometry.x + geometry.crop_width) * scale)))
     bottom = min(small.shape[0], max(top + 1, round((geometry.y + geometry.crop_height) * scale)))
+    hot = float(np.nanmax(tokens))
     share = np.nan_to_num(tokens / hot if hot > 0 else np.zeros_like(tokens)).clip(0, 1).astype(np.float32)
     heat = cv2.resize(share, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)[..., None]
     grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

@@ -6,7 +6,9 @@ import json
 
 import pytest
 from faults import kinds, shifted
-from recorded import START_NS, STEP_NS, camera, image_message, write_bag, write_rosbag1
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorded import START_NS, STEP_NS, camera, flip_bytes, image_message, write_bag, write_rosbag1
 
 from jepa_ros.cli import main
 from jepa_ros.evaluation.replay import DONE, FAILED, replay
@@ -130,3 +132,17 @@ def test_the_faults_are_on_the_page_and_in_the_json(everything, tiny, tmp_path):
     assert {'clock', 'clocks_apart', 'topic_name', 'frame_id', 'unknown_type'} == set(kinds(faults))
     for words in ('43.0 s ahead of', '10.0 years before', 'empty frame_id', 'without a leading slash', 'acme_msgs/msg/Scan'):
         assert words in html
+
+
+@settings(max_examples=15)
+@given(share=st.floats(0, 1), places=st.lists(st.floats(0, 1, exclude_max=True), max_size=6))
+def test_whatever_a_file_is_damaged_by_nothing_is_raised_and_something_is_said(everything, subject, tmp_path_factory, share,
+                                                                               places):
+    data = next(everything.glob('*.mcap')).read_bytes()
+    data = data[:int(share * len(data))]
+    path = tmp_path_factory.mktemp('damaged') / 'bag.mcap'
+    path.write_bytes(flip_bytes(data, {int(place * len(data)) for place in places}) if data else data)
+    result = replay(path, subject)
+    assert result['status'] in (DONE, FAILED)
+    assert (result['status'] == FAILED) == bool(result['error'])
+    json.dumps(result, allow_nan=False)

@@ -83,7 +83,7 @@ def test_the_overlay_colours_the_surprising_token_and_dims_what_is_not_seen():
     image = np.full((200, 600, 3), 128, np.uint8)  # a grid of 2x3 sees the middle 300 columns
     tokens = np.zeros(GRID, np.float32)
     tokens[0, 2] = 1.0
-    drawn = overlay(image, tokens, 1.0).astype(int)
+    drawn = overlay(image, tokens).astype(int)
     colour = np.ptp(drawn, axis=2)
     assert drawn.shape == (160, 480, 3)
     assert colour[20, 340] > 60 and colour[140, 140] < 20
