@@ -60,11 +60,11 @@ def manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
     rows.append(('encoder', f'{of.layers} layers, {width} wide, {of.heads} heads, '
                             f'{parameters(of, width, values) / 1e6:.1f} M parameters'))
     if slices == 1:
-        rows.append(('GFLOP per image', f'{gflop(of, width, values, tokens):.3g}'))
+        rows.append(('GFLOP per image', f'{gflop(of, width, values, tokens):.4g}'))
     else:
         cached = 'computed each step' if manifest.stream else 'only with a cache, which this encoder cannot use'
-        rows += [('GFLOP per window', f'{gflop(of, width, values, slices * tokens):.3g}'),
-                 ('GFLOP per new slice', f'{gflop(of, width, values, tokens, slices * tokens):.3g} ({cached})')]
+        rows += [('GFLOP per window', f'{gflop(of, width, values, slices * tokens):.4g}'),
+                 ('GFLOP per new slice', f'{gflop(of, width, values, tokens, slices * tokens):.4g} ({cached})')]
     return [*rows, ('counted as', FORMULA)]
 
 
