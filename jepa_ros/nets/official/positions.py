@@ -2,8 +2,9 @@
 """
 The positions of the published networks, for tokens named by their index in a clip.
 
-A token's index is `slice * rows * columns + row * columns + column`. I-JEPA and V-JEPA add fixed sines and cosines to
-the tokens; V-JEPA 2 and 2.1 turn queries and keys. Angles are computed in float64, tables given in the default dtype.
+A token's index is `slice * rows * columns + row * columns + column`. I-JEPA and V-JEPA add fixed sines and
+cosines to the tokens; V-JEPA 2 and 2.1 turn queries and keys. Angles are computed in float64, tables given in
+the default dtype.
 """
 
 import math
@@ -45,10 +46,10 @@ def added(kind, ids, grid, width):
     """
     Positions that are added to tokens.
 
-    `sincos2d` is I-JEPA's (facebookresearch/ijepa, `get_2d_sincos_pos_embed`): half of the features for the column,
-    then half for the row. `sincos3d` is V-JEPA's with `uniform_power` (facebookresearch/jepa,
-    `get_3d_sincos_pos_embed`): time, row and column own `2 * ceil(width / 6)` each, and what goes beyond the width is
-    cut off.
+    `sincos2d` is I-JEPA's (facebookresearch/ijepa, `get_2d_sincos_pos_embed`): half of the features for the
+    column, then half for the row. `sincos3d` is V-JEPA's with `uniform_power` (facebookresearch/jepa,
+    `get_3d_sincos_pos_embed`): time, row and column own `2 * ceil(width / 6)` each, and what goes beyond the
+    width is cut off.
 
     :param ids: int64 [...]; `grid`: (rows, columns); `width`: features.
     :returns: [..., width].
@@ -57,19 +58,24 @@ def added(kind, ids, grid, width):
     if kind == SINCOS_2D:
         table = torch.cat((_sincos(column, width // 2), _sincos(row, width // 2)), -1)
     else:
-        table = torch.cat([_sincos(axis, 2 * math.ceil(width / 6)) for axis in (time, row, column)], -1)[..., :width]
+        own = 2 * math.ceil(width / 6)
+        table = torch.cat([_sincos(axis, own) for axis in (time, row, column)], -1)[..., :width]
     return table.to(torch.get_default_dtype())
 
 
 def added_table(kind, slices, grid, width):
-    """`added` of every token of a clip: [1, T * N, width], on the CPU even where modules are made on the meta device."""
+    """
+    `added` of every token of a clip.
+
+    :returns: [1, T * N, width], on the CPU even where modules are made on the meta device.
+    """
     return added(kind, torch.arange(slices * grid[0] * grid[1], device='cpu'), grid, width)[None]
 
 
 def resize_added(table, slices, grid, new_slices, new_grid):
     """
-    Added positions of one size for another, as the authors' code and transformers do it: bicubic for images, trilinear
-    for clips.
+    Added positions of one size for another, as the authors' code and transformers do it: bicubic for images,
+    trilinear for clips.
 
     :param table: float [1, T * N, D] of `slices` and `grid` (rows, columns).
     :returns: float [1, T' * N', D]; the table itself where nothing changes.
@@ -88,11 +94,11 @@ def turning_table(kind, time, row, column, grid, head_dim):
     """
     The table that `jepa_ros.nets.rotary.rotate` takes, of tokens at given places.
 
-    V-JEPA 2 (`rope_tiled`) lays the cosines of an axis out as 0 1 2 .. 0 1 2 .. while neighbours 0 1, 2 3, .. are turned
-    together (facebookresearch/vjepa2, `src/models/utils/modules.py`: a known slip, kept because the weights know no
-    other). V-JEPA 2.1 (`rope_rescaled`) lays them out pair by pair, and stretches rows and columns so that the last
-    one is at 15 (`app/vjepa_2_1/models/utils/modules.py`); a grid of one row, where that code divides by zero, stays
-    at 0.
+    V-JEPA 2 (`rope_tiled`) lays the cosines of an axis out as 0 1 2 .. 0 1 2 .. while neighbours 0 1, 2 3, ..
+    are turned together (facebookresearch/vjepa2, `src/models/utils/modules.py`: a known slip, kept because
+    the weights know no other). V-JEPA 2.1 (`rope_rescaled`) lays them out pair by pair, and stretches rows
+    and columns so that the last one is at 15 (`app/vjepa_2_1/models/utils/modules.py`); a grid of one row,
+    where that code divides by zero, stays at 0.
 
     :param time: [B, M], in slices; `row`, `column`: likewise, in tokens; `grid`: (rows, columns).
     :returns: (cos, sin), each [B, 1, M, E], ready to broadcast over heads.
@@ -101,7 +107,8 @@ def turning_table(kind, time, row, column, grid, head_dim):
         row, column = (axis.double() * ((TRAINED_GRID - 1) / max(side - 1, 1))
                        for axis, side in zip((row, column), grid))
     angles = [_angles(axis, head_dim // 3 // 2) for axis in (time, row, column)]
-    table = rope.table(*((angle.cos(), angle.sin()) for angle in angles), head_dim, interleave=kind != ROPE_TILED)
+    parts = [(angle.cos(), angle.sin()) for angle in angles]
+    table = rope.table(*parts, head_dim, interleave=kind != ROPE_TILED)
     return tuple(part.to(torch.get_default_dtype())[:, None] for part in table)
 
 

@@ -16,7 +16,8 @@ from jepa_ros.nets.official.predictor import ActionPredictor, OfficialPredictor 
 
 def test_all_published_models_are_there():
     assert list(MODELS) == [
-        'ijepa-vith14', 'ijepa-vith16_448', 'ijepa-vitg16', 'vjepa-vitl16', 'vjepa-vith16', 'vjepa-vith16_384',
+        'ijepa-vith14', 'ijepa-vith16_448', 'ijepa-vitg16',
+        'vjepa-vitl16', 'vjepa-vith16', 'vjepa-vith16_384',
         'vjepa2-vitl', 'vjepa2-vith', 'vjepa2-vitg', 'vjepa2-vitg_384', 'vjepa2-vitg_ac',
         'vjepa2.1-vitb', 'vjepa2.1-vitl', 'vjepa2.1-vitg', 'vjepa2.1-vitG']
 
@@ -36,17 +37,17 @@ def test_rows_agree_with_the_manifest_and_with_themselves(model):
 
 
 def test_millions_of_parameters_are_those_of_the_papers():
-    """ViT-L 300 M, ViT-H 600 M, ViT-g 1 B (V-JEPA 2's README), ViT-B 80 M and ViT-G 2 B in round numbers (2.1)."""
+    """ViT-L 300 M, ViT-H 600 M, ViT-g 1 B (V-JEPA 2's README), ViT-B 80 M and ViT-G 2 B (V-JEPA 2.1)."""
     millions = {name: model.encoder_parameters / 1e6 for name, model in MODELS.items()}
-    for name, expected in (('vjepa-vitl16', 300), ('vjepa2-vith', 630), ('vjepa2-vitg', 1010), ('vjepa2.1-vitb', 86),
-                           ('vjepa2.1-vitG', 1845), ('ijepa-vith14', 630)):
+    for name, expected in (('vjepa-vitl16', 300), ('vjepa2-vith', 630), ('vjepa2-vitg', 1010),
+                           ('vjepa2.1-vitb', 86), ('vjepa2.1-vitG', 1845), ('ijepa-vith14', 630)):
         assert millions[name] == pytest.approx(expected, rel=0.02)
     assert MODELS['vjepa2-vitl'].predictor_parameters / 1e6 == pytest.approx(22, rel=0.02)
     assert MODELS['vjepa2-vitg_ac'].predictor_parameters / 1e6 == pytest.approx(305, rel=0.02)
 
 
-@pytest.mark.parametrize('name', ['ijepa-vitg16', 'vjepa-vitl16', 'vjepa2-vitl', 'vjepa2-vitg_ac', 'vjepa2.1-vitb',
-                                  'vjepa2.1-vitg'])
+@pytest.mark.parametrize('name', ['ijepa-vitg16', 'vjepa-vitl16', 'vjepa2-vitl', 'vjepa2-vitg_ac',
+                                  'vjepa2.1-vitb', 'vjepa2.1-vitg'])
 def test_parameters_are_counted_as_the_networks_have_them(name):
     model = replace(MODELS[name], frames=2 if MODELS[name].rotary else MODELS[name].frames)
     kind = ActionPredictor if model.predictor.action_conditioned else OfficialPredictor
@@ -60,7 +61,7 @@ def test_models_are_found_by_name_and_by_family():
     assert find('vjepa2.1', 'vitG') is find('vjepa2.1-vitG') is MODELS['vjepa2.1-vitG']
     for arguments, message in ((('dino',), "one of ijepa-vith14, .*found 'dino'"),
                                (('dino', 'vitl'), "one of ijepa, vjepa, vjepa2, vjepa2.1, found 'dino'"),
-                               (('vjepa', 'vitg'), "of family vjepa must be one of vitl16, vith16, vith16_384, found 'vitg'")):
+                               (('vjepa', 'vitg'), "one of vitl16, vith16, vith16_384, found 'vitg'")):
         with pytest.raises(JepaError, match=message):
             find(*arguments)
 
@@ -70,7 +71,8 @@ def test_clips():
     clip = ClipShape.of(model, (96, 160), 6)
     assert (clip.grid, clip.tokens, clip.slices, clip.slice_period) == ((6, 10), 60, 3, 0.5)
     assert ClipShape.of(model, frames=1).slices == 1 and ClipShape.of(model).image_size == (256, 256)
-    assert ClipShape.of(MODELS['ijepa-vith14']).grid == (16, 16) and ClipShape.of(MODELS['ijepa-vith14']).slice_period is None
+    image = ClipShape.of(MODELS['ijepa-vith14'])
+    assert image.grid == (16, 16) and image.slice_period is None
 
 
 @pytest.mark.parametrize(('name', 'image_size', 'frames', 'message'), [

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The encoders against equations written down once more here, from Meta's names of weights: for V-JEPA 1 and 2.1, which
-transformers lacks, and for the others as well.
+The encoders against equations written down once more here, from Meta's names of weights: for V-JEPA 1 and
+2.1, which transformers lacks, and for the others as well.
 
-Nothing of the reference is shared with the networks: patches are cut one by one, attention is a softmax over one query at
-a time, and pairs of features turn as complex numbers.
+Nothing of the reference is shared with the networks: patches are cut one by one, attention is a softmax over
+one query at a time, and pairs of features turn as complex numbers.
 """
 
 import cmath
@@ -37,7 +37,7 @@ def gelu(x):
 
 
 def turned(query, place, model, grid):
-    """One head's features [E] at a place (Assran et al. 2025, section 2.1), with the slip of V-JEPA 2's code."""
+    """One head's features [E] at a place (Assran et al. 2025, section 2.1), V-JEPA 2's slip included."""
     pairs, result = len(query) // 3 // 2, query.clone()
     for axis, position in enumerate(place):
         if model.family == 'vjepa2.1' and axis:
@@ -75,8 +75,9 @@ def reference(state, model, frames, ids=None):
     """
     image = model.modalities and frames.shape[1] == 1
     patch, tubelet = model.patch, 1 if image else model.tubelet
-    grid, embed = (frames.shape[2] // patch, frames.shape[3] // patch), 'patch_embed_img' if image else 'patch_embed'
-    places = [(t, r, c) for t in range(frames.shape[1] // tubelet) for r in range(grid[0]) for c in range(grid[1])]
+    embed = 'patch_embed_img' if image else 'patch_embed'
+    slices, *grid = frames.shape[1] // tubelet, frames.shape[2] // patch, frames.shape[3] // patch
+    places = [(t, r, c) for t in range(slices) for r in range(grid[0]) for c in range(grid[1])]
     places = places if ids is None else [places[index] for index in ids]
     kernel, tokens = state[f'{embed}.proj.weight'].flatten(1), []
     for t, r, c in places:
@@ -101,7 +102,8 @@ def reference(state, model, frames, ids=None):
         hidden = gelu(linear(norm(x, state, f'{block}.norm2'), state, f'{block}.mlp.fc1'))
         x = x + linear(hidden, state, f'{block}.mlp.fc2')
         if number in model.taps:
-            outputs.append(norm(x, state, f'norms_block.{len(outputs)}' if model.family == 'vjepa2.1' else 'norm'))
+            name = f'norms_block.{len(outputs)}' if model.family == 'vjepa2.1' else 'norm'
+            outputs.append(norm(x, state, name))
     return outputs
 
 
@@ -113,8 +115,8 @@ CASES = [  # model, image size, frames
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(('name', 'image_size', 'frames'), CASES)
 def test_encoders_are_the_papers(name, image_size, frames, dtype):
-    model = tiny.tiny(name, width=28 if name == 'ijepa-vith14' else 40, heads=2, depth=2, image_size=image_size[0],
-                      frames=frames)
+    width = 28 if name == 'ijepa-vith14' else 40
+    model = tiny.tiny(name, width=width, heads=2, depth=2, image_size=image_size[0], frames=frames)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -127,7 +129,8 @@ def test_encoders_are_the_papers(name, image_size, frames, dtype):
             whole, kept = encoder(clip), encoder(clip, torch.zeros(2, encoder.config.slices), ids)
     finally:
         torch.set_default_dtype(before)
-    state = {key: value.double() for key, value in keys.to_official(encoder.state_dict(), model, 'encoder').items()}
+    state = keys.to_official(encoder.state_dict(), model, 'encoder')
+    state = {key: value.double() for key, value in state.items()}
     if model.family == 'ijepa':
         state['patch_embed.proj.weight'] = state['patch_embed.proj.weight'][:, :, None]
     levels = slice(None) if encoder.hierarchical else slice(-1, None)
@@ -139,7 +142,7 @@ def test_encoders_are_the_papers(name, image_size, frames, dtype):
 
 
 def test_the_two_ways_of_turning_differ():
-    """Weights of V-JEPA 2 in the positions of 2.1 would give something else: the tests above tell them apart."""
+    """Weights of V-JEPA 2 in the positions of 2.1 give something else: the tests above tell them apart."""
     model = tiny.tiny('vjepa2-vitl', width=40, heads=2, depth=2)
     encoder, _ = tiny.networks(model)
     other, _ = tiny.networks(replace(model, positions='rope_rescaled'))

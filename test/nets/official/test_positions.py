@@ -18,7 +18,7 @@ grids = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
 
 def sine(place, index, features):
-    """Feature `index` of an axis with `features`: sines first, then cosines (Vaswani et al. 2017, section 3.5)."""
+    """Feature `index` of an axis with `features`: sines first, then cosines (Vaswani et al. 2017)."""
     half = features // 2
     angle = place / 10000 ** ((index % half) / half)
     return math.sin(angle) if index < half else math.cos(angle)
@@ -64,7 +64,8 @@ def test_turned_features(grid, token, head_dim, name, data):
     frequency = within // 2 if name == 'vjepa2.1-vitl' else within % pairs
     angle = place / 10000 ** (frequency / pairs)
     partner = query[feature ^ 1].item() * (1 if within % 2 else -1)
-    assert found == pytest.approx(query[feature].item() * math.cos(angle) + partner * math.sin(angle), abs=1e-3)
+    expected = query[feature].item() * math.cos(angle) + partner * math.sin(angle)
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 def test_models_with_added_positions_turn_nothing():
@@ -85,8 +86,9 @@ def test_a_table_is_stretched_only_where_the_size_differs():
     assert positions.resize_added(table, 4, (3, 3), 4, (3, 3)) is table
     larger = positions.resize_added(table, 4, (3, 3), 8, (6, 3))
     assert larger.shape == (1, 8 * 6 * 3, 24)
-    # Means over an axis survive a stretch to twice its length; columns, which do not change, are as they were.
-    torch.testing.assert_close(larger.unflatten(1, (8, 6, 3)).mean((1, 2)), table.unflatten(1, (4, 3, 3)).mean((1, 2)))
+    # Means over an axis survive a stretch to twice its length; columns, which do not change, are as before.
+    torch.testing.assert_close(larger.unflatten(1, (8, 6, 3)).mean((1, 2)),
+                               table.unflatten(1, (4, 3, 3)).mean((1, 2)))
     image = positions.added_table('sincos2d', 1, (4, 4), 24)
     assert positions.resize_added(image, 1, (4, 4), 1, (2, 7)).shape == (1, 14, 24)
 

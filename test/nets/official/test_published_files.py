@@ -2,8 +2,8 @@
 """
 Files of every published size, and folders that transformers wrote, through the loader.
 
-The names and shapes below are written from the authors' code (facebookresearch/ijepa, jepa and vjepa2) and share nothing
-with our networks. The tensors have no memory: a file of the meta device holds shapes alone.
+The names and shapes below are written from the authors' code (facebookresearch/ijepa, jepa and vjepa2) and
+share nothing with our networks. The tensors have no memory: a file of the meta device holds shapes alone.
 """
 
 import pytest
@@ -17,7 +17,7 @@ from jepa_ros.nets.official import keys, loading  # noqa: E402
 
 LARGE, HUGE, GIANT = (1024, 24, 4096), (1280, 32, 5120), (1408, 40, 6144)  # width, blocks, feed-forward
 BASE, GIGANTIC = (768, 12, 3072), (1664, 48, 8192)
-# name: (encoder, width, blocks, feed-forward), patch kernel, fixed positions of the encoder, predictor's blocks and ends
+# name: which encoder, its size, kernel of its patches, how many fixed positions, blocks of the predictor
 PUBLISHED = {
     'ijepa-vith14': ('target_encoder', HUGE, (14, 14), 16 * 16, 12),
     'ijepa-vith16_448': ('target_encoder', HUGE, (16, 16), 28 * 28, 12),
@@ -60,7 +60,8 @@ def encoder_shapes(family, size, kernel, positions):
     shapes = {'patch_embed.proj.weight': (width, 3, *kernel), 'patch_embed.proj.bias': (width,)}
     shapes |= blocks('blocks', width, count, hidden)
     if family == 'vjepa2.1':
-        shapes |= {'patch_embed_img.proj.weight': (width, 3, 1, 16, 16), 'patch_embed_img.proj.bias': (width,),
+        shapes |= {'patch_embed_img.proj.weight': (width, 3, 1, 16, 16),
+                   'patch_embed_img.proj.bias': (width,),
                    'img_mod_embed': (1, 1, width), 'video_mod_embed': (1, 1, width)}
         for level in range(4):
             shapes |= norm(f'norms_block.{level}', width)
@@ -74,10 +75,12 @@ def predictor_shapes(name, family, width, positions, count):
     shapes = blocks('predictor_blocks', narrow, count, 4 * narrow) | norm('predictor_norm', narrow)
     if family == 'vjepa2.1':
         levels, outputs = (1, 1664) if count == 12 else (4, 4 * width)  # 12 blocks: distilled from the ViT-G
-        shapes |= linear('predictor_proj', narrow, outputs) | linear('predictor_proj_context', narrow, outputs)
+        shapes |= linear('predictor_proj', narrow, outputs)
+        shapes |= linear('predictor_proj_context', narrow, outputs)
         shapes |= {'img_mod_embed': (1, 1, narrow), 'video_mod_embed': (1, 1, narrow)}
         if levels == 4:
-            shapes |= linear('predictor_embed.0', 4 * width, width) | linear('predictor_embed.2', width, narrow)
+            shapes |= linear('predictor_embed.0', 4 * width, width)
+            shapes |= linear('predictor_embed.2', width, narrow)
         else:
             shapes |= linear('predictor_embed', width, narrow)
     else:
@@ -87,7 +90,8 @@ def predictor_shapes(name, family, width, positions, count):
             shapes |= linear(f'{part}_encoder', inputs, narrow)
         return shapes
     tokens = {'ijepa': 0, 'vjepa': 2, 'vjepa2': 10, 'vjepa2.1': 8}[family]
-    shapes |= {f'mask_tokens.{number}': (1, 1, narrow) for number in range(tokens)} or {'mask_token': (1, 1, narrow)}
+    names = [f'mask_tokens.{number}' for number in range(tokens)] or ['mask_token']
+    shapes |= {token: (1, 1, narrow) for token in names}
     return shapes | ({'predictor_pos_embed': (1, positions, narrow)} if positions else {})
 
 
@@ -128,7 +132,7 @@ def test_a_neighbouring_size_is_refused_and_recognised(tmp_path):
 @pytest.mark.parametrize('layout', ['one file', 'shards'])
 @pytest.mark.parametrize('name', ['ijepa-vitg16', 'vjepa2-vitl'])
 def test_folders_that_transformers_wrote(name, layout, tmp_path):
-    transformers = pytest.importorskip('transformers', reason='transformers is not installed (the test extra)')
+    transformers = pytest.importorskip('transformers', reason='transformers is missing (the test extra)')
     model = tiny.tiny(name)
     size, narrow = model.size, model.predictor.size
     if model.family == 'ijepa':
@@ -153,4 +157,5 @@ def test_folders_that_transformers_wrote(name, layout, tmp_path):
         old = tmp_path / 'old'
         old.mkdir()
         torch.save(theirs.state_dict(), old / 'pytorch_model.bin')
-        assert torch.equal(loading.load_official(old, model).predictor.proj.weight, loaded.predictor.proj.weight)
+        again = loading.load_official(old, model)
+        assert torch.equal(again.predictor.proj.weight, loaded.predictor.proj.weight)
