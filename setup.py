@@ -93,7 +93,7 @@ setup(
     ],
     extras_require={
         'train': [
-            'torch>=2.4', 'tensorboard>=2.12', 'onnx>=1.16', 'onnxscript>=0.2', 'safetensors>=0.4', 'matplotlib>=3.6',
+            'torch>=2.4', 'tensorboard>=2.12', 'onnx>=1.19', 'onnxscript>=0.2', 'safetensors>=0.4', 'matplotlib>=3.6',
         ],
         'openvino': ['openvino>=2024.4,<2027'],
         # on a Jetson TensorRT is part of JetPack
@@ -102,7 +102,7 @@ setup(
         'ros-kilted': ros_wheels('>=9,<10'),
         'ros-jazzy': ros_wheels('>=7,<8'),
         'test': [
-            'pytest>=7', 'pytest-timeout>=2.2', 'hypothesis>=6.80', 'onnx>=1.16', 'mcap>=1.1', 'mcap-ros2-support>=0.5',
+            'pytest>=7', 'pytest-timeout>=2.2', 'hypothesis>=6.80', 'onnx>=1.19', 'mcap>=1.1', 'mcap-ros2-support>=0.5',
             'psutil>=5.9', 'ruff>=0.6', 'transformers>=4.53,<6', 'webdataset>=0.2.100,<2',
         ],
     },
