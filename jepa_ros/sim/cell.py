@@ -18,7 +18,7 @@ from jepa_ros.sim.interventions import BeltDrive, Intervention, Schedule
 from jepa_ros.sim.props import AWAY, LOAD_HALF, LOAD_LINE, props
 from jepa_ros.sim.servo import CartesianServo
 from jepa_ros.sim.truth import CameraModel, Pose, Truth
-from jepa_ros.sim.world import BELT_TOP, GRIP_SAMPLES, Bin, Fixture, box, build, element
+from jepa_ros.sim.world import BELT_TOP, GRIP_SAMPLES, Bin, Fixture, build, element
 
 SERVO_RATE = 120.0  # Hz, at least
 COMMAND_TIMEOUT = 0.2  # s after which the arm stops by itself
@@ -70,15 +70,19 @@ class ConveyorCell(Hall):
             raise SimError(
                 f'expected camera {", ".join(CAMERAS)} and 1 to 3 bins, found {camera!r} and {bins}'
             )
+        if isinstance(interventions, str) and interventions != 'seed':
+            raise SimError(f"expected interventions or 'seed', found {interventions!r}")
         self._ticks_per_frame = int(np.ceil(SERVO_RATE / fps))
         self._tick = 1 / fps / self._ticks_per_frame
         self._substeps = int(np.ceil(self._tick / MAX_TIMESTEP))
         rng = np.random.default_rng([seed, 5])
         self.station = station(rng)
         arm, things = manipulator(rng, self.station), props(rng)
-        fixture = Fixture([*arm.worldbody, *things.worldbody, *_overview()], arm.actuator, arm.equality)
+        fixture = Fixture([*arm.worldbody, *things.worldbody, _overview()], arm.actuator, arm.equality)
         super().__init__(seed, size, fps, build(seed, self._tick / self._substeps, fine, fixture))
         self._camera = self._model.camera(CAMERAS[camera]).id
+        if camera == 'overview':
+            self._model.vis.map.shadowclip = 2.0  # it sees further than the shadows of the others reach
         self._rng = np.random.default_rng([seed, 2])
         draw = np.random.default_rng([seed, 4])
         self._belt = BeltDrive(draw.uniform(*SPEEDS) if speed is None else float(speed))
@@ -144,7 +148,7 @@ class ConveyorCell(Hall):
                 belt.cruise = value
             belt.wanted = float(wanted)
         elif kind == 'pass':
-            self._let_pass(value or 1.0)
+            self._let_pass(max(value or 1.0, 0.3))
         elif self.bin in self._on_belt and not self._contacts.touched(self.bin):
             joint = self._data.joint(self.bin.name)
             joint.qvel[0 if kind == 'nudge' else 5] += value
@@ -272,7 +276,7 @@ class ConveyorCell(Hall):
         """Return what is true at the current frame."""
         camera, pose = self.camera(), self.handle_pose()
         xy = camera.to_image(pose.position)
-        visibility = 0.0 if xy is None else self._seen(self._grip_points())
+        visibility = 0.0 if xy is None else float(self._seen(self._grip_points()))
         in_camera = Pose(camera.to_camera(pose.position), camera.rotation.T @ pose.rotation)
         seen = sorted(
             (self.bin_pose(b).position[0], b.shape, b.colour) for b in self._bins if self._in_view(b)
@@ -339,11 +343,9 @@ class ConveyorCell(Hall):
     def _watch_grip(self) -> None:
         for bin_ in self._bins:
             name = bin_.name
-            body = self._data.body(name)
-            held = self._contacts.gripped(bin_) and body.xpos[2] > BELT_TOP + LIFTED
-            self._held[name] = (
-                self._held[name] + self._tick if held and not self._contacts.rests(bin_) else 0.0
-            )
+            lifted = self._data.body(name).xpos[2] > BELT_TOP + LIFTED and not self._contacts.rests(bin_)
+            held = lifted and self._contacts.gripped(bin_)
+            self._held[name] = self._held[name] + self._tick if held else 0.0
             if self._held[name] >= HELD and name not in self._gone:
                 self._gone[name] = 0.0
                 self.taken += 1
@@ -470,15 +472,13 @@ class ConveyorCell(Hall):
             self._move_prop('load', (x, LOAD_LINE, BELT_TOP + 0.43))
 
 
-def _overview() -> list[str]:
-    """A camera that sees all, and the wall behind what it sees."""
-    eye, target = np.array([2.05, -1.85, 1.70]), np.array([0.50, -0.20, 0.72])
+def _overview() -> str:
+    """A camera that sees belt, manipulator and rack, past pillar and column."""
+    eye, target = np.array([0.30, -2.75, 2.05]), np.array([0.42, -0.20, 0.70])
     back = (eye - target) / np.linalg.norm(eye - target)
     right = np.cross((0, 0, 1), back)
     right /= np.linalg.norm(right)
-    wall = box((0.05, 4, 2), (-3.2, 0, 1.6), material='wall', solid=False)
-    axes = (*right, *np.cross(back, right))
-    return [wall, element('camera', name='overview', pos=eye, xyaxes=axes, fovy=43)]
+    return element('camera', name='overview', pos=eye, xyaxes=(*right, *np.cross(back, right)), fovy=40)
 
 
 class _Contacts:

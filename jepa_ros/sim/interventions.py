@@ -18,7 +18,7 @@ KINDS = {
     'speed': 'it changes to value m/s, negative backwards',
     'nudge': 'the bin is pushed upstream (negative) or downstream, value m/s in the first instant',
     'turn': 'the bin is turned about the vertical, value rad/s in the first instant',
-    'pass': 'a hanging load passes in front of the camera and covers the handle in value s from now',
+    'pass': 'a hanging load passes in front of the camera and covers the handle value s from now (0: 1)',
 }
 
 

@@ -41,7 +41,7 @@ def labels(cell: ConveyorCell) -> list[Label]:
     """Return the labels of the current frame.
 
     /sim/handle: x, y in 0..1 of the image, z 1 visible, 0 hidden; left out while it is not in the picture.
-    All else comes with every frame: /sim/handle_pose (world), /sim/handle_in_camera, /sim/camera_pose (world),
+    All else comes with every frame: /sim/handle_pose, /sim/camera_pose (world), /sim/handle_in_camera,
     /sim/visibility (share of the grip bar), /sim/bins (how many can be seen), /sim/category and /sim/colour
     (of these, from left to right), /sim/state (of the bin), /sim/belt, /sim/contact, /sim/event (since the
     frame before), /sim/action, /sim/violation, /sim/taken (how many so far); several are joined with a comma,

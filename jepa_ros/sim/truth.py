@@ -9,6 +9,7 @@ import numpy as np
 
 CONTACTS = ('none', 'onset', 'contact')
 BELT_STATES = ('running', 'stopped', 'reversed')
+# touched: by the manipulator; held: in the gripper and lifted; taken: held for long enough
 BIN_STATES = ('absent', 'riding', 'touched', 'held', 'taken', 'tipped')
 EVENTS = (
     'started',

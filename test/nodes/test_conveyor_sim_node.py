@@ -234,3 +234,65 @@ def test_without_opengl_it_says_what_to_install():
     with start({'MUJOCO_GL': 'nonsense'}) as child:
         assert child.wait() == 2
         assert any('libegl1 and libgl1-mesa-dri' in line for line in child.lines), child.lines
+
+
+class Picker:
+    """
+    Takes a bin over topics alone: follows the true handle, goes down, closes, lifts.
+
+    :param peer: to listen and speak with.
+    :param speed: of the belt, m/s.
+    """
+
+    def __init__(self, peer, speed):
+        self._speed, self._phase, self._since, self._handle = speed, 'follow', 0, None
+        self._twists = peer.publisher(TwistStamped, '/twist')
+        self._gripper = peer.publisher(Float64MultiArray, '/gripper')
+        peer.node.create_subscription(PoseStamped, f'{SIM}/handle_pose', self._on_handle, ALL)
+        peer.node.create_subscription(PoseStamped, f'{SIM}/tool', self._on_tool, ALL)
+
+    def _on_handle(self, message):
+        self._handle = message.pose
+
+    def _on_tool(self, message):
+        if self._handle is None:
+            return
+        place = np.array([getattr(self._handle.position, axis) for axis in 'xyz'])
+        error = place - [getattr(message.pose.position, axis) for axis in 'xyz']
+        turn = (yaw(self._handle) - yaw(message.pose) + np.pi / 2) % np.pi - np.pi / 2  # the bar has no sign
+        if place[0] < 0.05 and self._phase == 'follow':
+            error[0] = 0.0
+        twist = TwistStamped()
+        twist.header.stamp, twist.header.frame_id = message.header.stamp, 'world'
+        self._since += 1
+        moving = self._speed + 5.0 * error[0] if place[0] > 0.05 else 0.0
+        velocity = [moving, 5.0 * error[1], 5.0 * (error[2] + (0.12 if self._phase == 'follow' else 0.0))]
+        if self._phase == 'follow' and place[0] > 0.1 and np.hypot(*error[:2]) < 0.012 and abs(turn) < 0.08:
+            self._go('lower')
+        elif self._phase == 'lower' and np.linalg.norm(error) < 0.014:
+            self._go('close')
+        elif self._phase == 'close':
+            self._gripper.publish(Float64MultiArray(data=[0.0]))
+            if self._since > 15:
+                self._go('lift')
+        elif self._phase == 'lift':
+            velocity = [0.0, 0.0, 0.25 if self._since < 16 else 0.0]
+        linear = twist.twist.linear
+        linear.x, linear.y, linear.z = map(float, np.clip(velocity, -0.5, 0.5))
+        twist.twist.angular.z = float(4.0 * turn)
+        self._twists.publish(twist)
+
+    def _go(self, phase):
+        self._phase, self._since = phase, 0
+
+
+def yaw(pose):
+    q = pose.orientation
+    return np.arctan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
+
+
+def test_a_bin_is_taken_over_topics_alone(peer):
+    with start(rate=30.0, belt_speed=0.25):
+        taken = peer.listen(Int32, f'{SIM}/taken', ALL)
+        Picker(peer, 0.25)
+        taken.wait(lambda m: m.data == 1, timeout=30)

@@ -218,9 +218,10 @@ def test_no_other_interventions(kind, value):
         cell.intervene(kind, value)
 
 
-@pytest.mark.parametrize('wrong', [{'camera': 'drone'}, {'bins': 0}, {'bins': 4}])
+@pytest.mark.parametrize('wrong', [{'camera': 'drone'}, {'bins': 0}, {'bins': 4}, {'interventions': 'all'}])
 def test_no_other_cells(wrong):
-    with pytest.raises(SimError, match='expected camera fixed, arm, overview and 1 to 3 bins'):
+    name = 'interventions' if 'interventions' in wrong else 'camera fixed, arm, overview and 1 to 3 bins'
+    with pytest.raises(SimError, match=f'expected {name}'):
         ConveyorCell(0, **wrong)
 
 
