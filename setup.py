@@ -15,7 +15,7 @@ from pathlib import Path
 from setuptools import Distribution, find_packages, setup
 
 PACKAGE = 'jepa_ros'
-NODES = ['perception_node', 'controller_node', 'camera_replay_node']
+NODES = ['perception_node', 'controller_node', 'camera_replay_node', 'conveyor_sim_node']
 ROS_INTERFACES = [
     'builtin-interfaces', 'diagnostic-msgs', 'geometry-msgs', 'lifecycle-msgs', 'rcl-interfaces', 'rosgraph-msgs',
     'sensor-msgs', 'std-msgs', 'std-srvs',
