@@ -119,7 +119,7 @@ def _is_bag_of_a_killed_recorder(path: Path) -> bool:
         names = {Path(entry.name): entry.is_dir() for entry in entries}
     parts = {re.sub(r'_\d+$', '', name.stem) for name in names if name.suffix in STORAGE_SUFFIXES}
     others = any(
-        (path / name / 'metadata.yaml').is_file() if folder else name.suffix.lower() in ('.bag', *VIDEO_SUFFIXES)
+        _is_bag(path / name) if folder else name.suffix.lower() in ('.bag', *VIDEO_SUFFIXES)
         for name, folder in names.items()
     )
     return len(parts) == 1 and not others

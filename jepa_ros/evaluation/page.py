@@ -172,7 +172,7 @@ ul{margin:6px 0;padding-left:20px}li{margin:3px 0}.faults{list-style:none;paddin
 caption{text-align:left;padding:4px 0}th{color:var(--soft);font-weight:600;vertical-align:bottom}
 th,td{text-align:left;padding:4px 16px 4px 0;border-bottom:1px solid var(--rule)}.n{text-align:right}
 figure{margin:10px 0}figure svg,figure img{max-width:100%;height:auto;display:block}figure img{border-radius:6px}
-.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:4px 26px;align-items:start}
+.row{display:grid;grid-template-columns:repeat(auto-fill,minmax(440px,1fr));gap:4px 26px;align-items:start}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:6px;align-items:start}
 @media(max-width:560px){.row{grid-template-columns:1fr}}
 .badge{border-radius:9px;padding:1px 9px;font-size:13px;color:var(--paper)}.badge.good{background:var(--good)}

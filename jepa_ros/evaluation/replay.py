@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jepa_ros import __version__
 from jepa_ros.data.bags import Bag, RecordingError
 from jepa_ros.data.frames import Recording
 from jepa_ros.data.recordings import COMPRESSED_TYPE, RAW_TYPE, BagRecording, is_bag, open_recordings
@@ -266,7 +267,7 @@ class Camera:
         if options.labels and subject.read_point is None:
             found.append(Fault('labels', f"labels cannot be compared: the bundle '{subject.manifest.name}' has no "
                                          'readout'))
-        elif options.labels and self._labels is None:
+        elif options.labels and self._labels is None and self._recording.topic:
             found.append(Fault('labels', f'no labels: {options.labels} holds no geometry_msgs/PointStamped'))
         return found
 
@@ -367,7 +368,7 @@ def _key(path: Path, subject: Subject, bag: Path | None) -> dict:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     options = subject.options
     return {
-        'format': FORMAT, 'path': str(path.resolve()),
+        'format': FORMAT, 'version': __version__, 'path': str(path.resolve()),
         'files': [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
         'bundle': subject.about(),
         'options': {'topics': sorted(options.topics), 'labels': options.labels, 'rate': options.rate,

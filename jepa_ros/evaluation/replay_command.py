@@ -181,11 +181,13 @@ def _print(console, found: dict) -> None:
             table.add_row(state + escape(recording['name']))
     console.print(table)
     _print_faults(console, found['recordings'])
-    lost = total['real_time_lost']
-    how = 'real time' if found['live'] else 'simulated real time'
-    console.print(f"{total['recordings']} recordings, {total['failed']} failed; {total['speed'] or 0:.1f}x real time"
-                  f"{', most of it ' + total['limit'] if total['limit'] else ''}; "
-                  f"{'nothing' if not lost else f'{lost:.1%} of the slices'} lost in {how}", highlight=False)
+    said = [f"{total['recordings']} recordings", f"{total['failed']} failed"]
+    if total['speed']:
+        said.append(f"{total['speed']:.1f}x real time" + (f", most of it {total['limit']}" if total['limit'] else ''))
+    if total['real_time_lost'] is not None:
+        lost = f"{total['real_time_lost']:.1%} of the slices" if total['real_time_lost'] else 'nothing'
+        said.append(f"{lost} lost in {'' if found['live'] else 'simulated '}real time")
+    console.print('; '.join(said), highlight=False)
 
 
 def _print_faults(console, recordings: list[dict], most: int = 12) -> None:

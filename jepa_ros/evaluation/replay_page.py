@@ -11,6 +11,7 @@ from jepa_ros.evaluation.plots import Series
 from jepa_ros.evaluation.replay import DONE, FAILED, INTERRUPTED
 from jepa_ros.evaluation.stream_faults import duration
 
+MIN_PAIRS = 5  # comparisons below which a skill is a matter of luck
 OPENED = 6  # cameras whose details are open when the page is
 SHOWN = 40  # cameras that have details at all: a page of a thousand would open nowhere
 
@@ -48,13 +49,13 @@ def replay_page(report: dict) -> str:
 
 
 def _label(run: dict) -> str:
-    return f"{run['side']}: {run['bundle']['name']}" if run.get('side') else run['bundle']['name']
+    return f"{run['side']}: {run['bundle']['name']}" if run['side'] else run['bundle']['name']
 
 
 def _interrupted(runs: list[dict]) -> Html:
-    if not any(run['total'][INTERRUPTED] for run in runs) and not any(run.get('missing') for run in runs):
+    if not any(run['total'][INTERRUPTED] for run in runs) and not any(run['missing'] for run in runs):
         return Html('')
-    missing = max(run.get('missing', 0) for run in runs)
+    missing = max(run['missing'] for run in runs)
     rest = f', and {missing} recordings were not begun' if missing else ''
     return page.bullets([f'This replay was interrupted: the figures are of what was read until then{rest}. The same '
                          'command goes on with what is missing.'], 'faults')
@@ -126,9 +127,9 @@ def _sentences(run: dict, named: bool) -> list:
                      'simulation: transport, publishing and shared cores are left out).')
     if lost is not None and run['live']:
         found.append(f'{who}played through real nodes in real time: {_percent(lost)} of the slices were lost.')
-    if total['skill']:
-        skills = [row['skill'] for row in total['skill']]
-        shrunk = [row['skill_shrunk'] for row in total['skill']]
+    rows = _judged(total['skill'])
+    if rows:
+        skills, shrunk = ([row[key] for row in rows] for key in ('skill', 'skill_shrunk'))
         if min(shrunk) > 0:
             verdict = 'the futures beat both persistence and shrunk persistence at every horizon'
         elif min(skills) > 0:
@@ -140,8 +141,8 @@ def _sentences(run: dict, named: bool) -> list:
             verdict = 'the futures beat persistence at some horizons only'
         found.append(f'{who}{verdict} (skill {_signed(min(skills))} to {_signed(max(skills))}).')
     elif total['slices']:
-        found.append(f'{who}no forecast could be compared with what came later: the recordings are too short, or the '
-                     'bundle makes no futures in the space of its latents.')
+        found.append(f'{who}too few forecasts could be compared with what came later: the recordings are too short, or '
+                     'the bundle makes no futures in the space of its latents.')
     point = _middle(total['points'])
     if point and point['visible_error'] is not None:
         better = point['visible_error'] < point['visible_hold_error']
@@ -170,8 +171,8 @@ def _peak(run: dict):
 def _skill(runs: list[dict]) -> list[Html]:
     if not any(run['total']['skill'] for run in runs):
         return []
-    lines = [Series(' '.join(filter(None, [run.get('side', ''), name])), [r['horizon'] for r in run['total']['skill']],
-                    [r[key] for r in run['total']['skill']])
+    lines = [Series(' '.join(filter(None, [run['side'], name])), [row['horizon'] for row in _judged(run['total']['skill'])],
+                    [row[key] for row in _judged(run['total']['skill'])])
              for run in runs for key, name in (('skill', 'over persistence'), ('skill_shrunk', 'over shrunk'))]
     blocks = [page.heading('Did the futures come true?'),
               page.paragraph('Skill is 1 − error / error of a baseline: 1 is perfect, 0 no better than it. Persistence '
@@ -223,7 +224,7 @@ def _stages(figures: dict, caption: str = '') -> Html:
 
 
 def _recordings(runs: list[dict]) -> list[Html]:
-    if len(runs) == 1 and len(runs[0]['recordings']) == 1 and len(runs[0]['recordings'][0]['cameras']) == 1:
+    if _single(runs):
         return []
     shown = _shown(runs)
     rows = []
@@ -236,12 +237,17 @@ def _recordings(runs: list[dict]) -> list[Html]:
     return [page.heading('Recordings'), page.table(header, rows, words=3 if len(runs) > 1 else 2)]
 
 
+def _single(runs: list[dict]) -> bool:
+    """Whether there is one camera alone, so that the figures of all are its own."""
+    return len(runs) == 1 and [len(recording['cameras']) for recording in runs[0]['recordings']] == [1]
+
+
 def _recording_row(run: dict, recording: dict, camera: dict | None, shown: set[str]) -> list:
     state = {DONE: page.badge('done', 'good'), INTERRUPTED: page.badge('partial', 'warn'),
              FAILED: page.badge('failed', 'bad')}[recording['status']]
-    side = [run['side']] if run.get('side') else []
+    side = [run['side']] if run['side'] else []
     if camera is None:
-        return [*side, recording['name'], state, *[None] * 8, _all_faults(recording)[0] if _all_faults(recording) else '']
+        return [*side, recording['name'], state, *[None] * 8, len(_all_faults(recording))]
     anchor = _anchor(run, recording, camera)
     name = _camera_name(recording, camera)
     row, peak = _middle(camera['skill']), camera['surprise']
@@ -279,21 +285,23 @@ def _details(runs: list[dict]) -> list[Html]:
             about = [recording['error']] if recording['error'] else []
             about += [fault['text'] for fault in recording['faults']]
             if about or len(recording['cameras']) > 1:
-                title = ' '.join(filter(None, [run.get('side'), recording['name']]))
+                title = ' '.join(filter(None, [run['side'], recording['name']]))
                 blocks += [page.heading(title, 3), page.bullets(about, 'faults')]
             for camera in recording['cameras']:
                 if _anchor(run, recording, camera) in shown:
-                    blocks.append(_camera(run, recording, camera, opened < OPENED))
+                    blocks.append(_camera(run, recording, camera, opened < OPENED, not _single(runs)))
                     opened += 1
     return blocks
 
 
-def _camera(run: dict, recording: dict, camera: dict, opened: bool) -> Html:
+def _camera(run: dict, recording: dict, camera: dict, opened: bool, tables: bool) -> Html:
     anchor = _anchor(run, recording, camera)
-    title = ' '.join(filter(None, [run.get('side'), _camera_name(recording, camera)]))
+    title = ' '.join(filter(None, [run['side'], _camera_name(recording, camera)]))
     blocks = [page.bullets((fault['text'] for fault in camera['faults']), 'faults'),
-              page.paragraph(_facts(camera)), *_surprise(camera), _skill_table(camera['skill']),
-              _points_table(camera['points']), _stages(camera, 'where the time went'), _real_time(camera)]
+              page.paragraph(_facts(camera)), *_surprise(camera)]
+    if tables:
+        blocks += [_skill_table(camera['skill']), _points_table(camera['points']), _stages(camera, 'where the time went')]
+    blocks.append(_real_time(camera))
     return Html(f'<div id="{anchor}">{page.details(title, blocks, opened)}</div>')
 
 
@@ -376,10 +384,16 @@ def _camera_name(recording: dict, camera: dict) -> str:
 
 def _anchor(run: dict, recording: dict, camera: dict) -> str:
     place = run['recordings'].index(recording), recording['cameras'].index(camera)
-    return f"{run.get('side', 'r')}-{place[0]}-{place[1]}"
+    return f"r{run['side']}-{place[0]}-{place[1]}"
+
+
+def _judged(rows: list[dict]) -> list[dict]:
+    """Return the rows of horizons that were compared often enough to say something."""
+    return [row for row in rows if row['count'] >= MIN_PAIRS]
 
 
 def _middle(rows: list[dict]) -> dict | None:
+    rows = _judged(rows)
     return rows[len(rows) // 2] if rows else None
 
 

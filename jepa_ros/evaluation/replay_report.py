@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,9 +82,14 @@ def write_report(out: Path, runs: list[dict], command: str, host: str, date: str
     """
     report = {'format': FORMAT, 'command': command, 'date': date, 'host': host, 'options': options, 'runs': runs}
     bare = {**report, 'runs': [_without_kept(run) for run in runs]}
-    page.write(out / 'report.json', json.dumps(bare, indent=1) + '\n')
+    page.write(out / 'report.json', _readable(bare) + '\n')
     page.write(out / 'report.html', replay_page(report))
     return bare
+
+
+def _readable(values) -> str:
+    """Return JSON with a line for each key, and one for each list of numbers."""
+    return re.sub(r'\[\n[^][{}"]*\]', lambda found: re.sub(r'\s+', ' ', found[0]), json.dumps(values, indent=1))
 
 
 def _without_kept(run: dict) -> dict:

@@ -172,6 +172,7 @@ def test_storage_files_of_several_bags_side_by_side_are_several_recordings(tmp_p
     write_bag(tmp_path / 'three', {CAMERA: camera(2)})
     assert [path.name for path in find_recordings([tmp_path])] == ['one.mcap', 'three', 'two.mcap']
     (tmp_path / 'two.mcap').unlink()
+    (tmp_path / 'three' / 'metadata.yaml').unlink()
     assert [path.name for path in find_recordings([tmp_path])] == ['one.mcap', 'three']
 
 

@@ -124,14 +124,15 @@ def test_a_single_frame_is_too_short_and_no_failure(subject, tmp_path):
     assert result['status'] == DONE and kinds(result['cameras'][0]['faults']) == ['short']
 
 
-def test_the_faults_are_on_the_page_and_in_the_json(everything, tiny, tmp_path):
+def test_the_faults_are_on_the_page_in_the_json_and_on_the_terminal(everything, tiny, tmp_path, capsys):
     assert main(['replay', str(everything), '--bundle', str(tiny), '--out', str(tmp_path)]) == 0
     html, report = (tmp_path / 'report.html').read_text(), json.loads((tmp_path / 'report.json').read_text())
     recording, = report['runs'][0]['recordings']
+    said = capsys.readouterr().out
     faults = recording['faults'] + [fault for camera in recording['cameras'] for fault in camera['faults']]
     assert {'clock', 'clocks_apart', 'topic_name', 'frame_id', 'unknown_type'} == set(kinds(faults))
     for words in ('43.0 s ahead of', '10.0 years before', 'empty frame_id', 'without a leading slash', 'acme_msgs/msg/Scan'):
-        assert words in html
+        assert words in html and words in said
 
 
 @settings(max_examples=15)

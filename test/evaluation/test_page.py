@@ -68,6 +68,7 @@ def test_numbers_and_what_is_missing():
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_every_colour_is_a_variable_that_both_schemes_define(scheme):
+    pytest.importorskip('matplotlib')
     content = page.page('t', [page.figure(_plot())])
     style = content[content.index('<style>'):content.index('</style>')]
     block = style.split('@media(prefers-color-scheme:dark)')[scheme == 'dark']
