@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import yaml
 from children import Child
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped, PoseStamped, TwistStamped
@@ -17,7 +18,10 @@ from std_srvs.srv import Trigger
 
 from jepa_ros.images import decode_compressed, decode_raw
 from jepa_ros.nodes import transport
+from jepa_ros.nodes.conveyor_sim_node import PARAMETERS
+from jepa_ros.nodes.lifecycle import COMMON
 from jepa_ros.nodes.messages import to_ns, to_stamp
+from jepa_ros.paths import find_config
 from jepa_ros.sim.cell import ConveyorCell
 from jepa_ros.sim.hall import SimError, import_mujoco
 
@@ -67,6 +71,11 @@ def twist(peer, clock, velocity, frame='world', age=0.0):
 
 def problem(words):
     return lambda message: words in message.status[0].message
+
+
+def test_the_parameter_file_has_every_parameter_with_its_default():
+    file = yaml.safe_load(find_config('conveyor_sim.yaml').read_text())
+    assert file['/**/conveyor_sim']['ros__parameters'] == {spec.name: spec.default for spec in (*PARAMETERS, *COMMON)}
 
 
 def test_pictures_come_with_calibration_clock_and_truth_as_the_cell_has_them(peer):
