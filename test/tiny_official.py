@@ -26,13 +26,24 @@ def tiny(name, width=48, depth=3, heads=3, narrow=36, image_size=None, frames=8,
     if model.tubelet == 1:
         frames = 1
     outputs = {model.size.width: width, len(model.taps) * model.size.width: len(taps) * width}
-    shape = replace(shape, size=Size(narrow, 2, 3, 4 * narrow), out_width=outputs.get(shape.out_width, 2 * width + 2))
-    return replace(model, size=Size(width, depth, heads, 4 * width), taps=taps, predictor=shape, frames=frames,
-                   image_size=image_size or 4 * model.patch, **changes)
+    shape = replace(
+        shape, size=Size(narrow, 2, 3, 4 * narrow), out_width=outputs.get(shape.out_width, 2 * width + 2)
+    )
+    return replace(
+        model,
+        size=Size(width, depth, heads, 4 * width),
+        taps=taps,
+        predictor=shape,
+        frames=frames,
+        image_size=image_size or 4 * model.patch,
+        **changes,
+    )
 
 
 def random_weights(module, seed=0):
-    """Every weight from a normal distribution, so that biases, norms and mask tokens count; positions stay."""
+    """
+    Every weight from a normal distribution, so that biases, norms and mask tokens count; positions stay.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in module.named_parameters():
@@ -50,13 +61,6 @@ def networks(model, seed=0, **clip):
     hierarchical = model.predictor.levels > 1
     return (random_weights(OfficialEncoder(model, **clip, hierarchical=hierarchical), seed),
             random_weights(kind(model, **(image_size if kind is ActionPredictor else clip)), seed + 1))
-
-
-def meta_networks(model):
-    """Encoder and predictor without memory."""
-    kind = ActionPredictor if model.predictor.action_conditioned else OfficialPredictor
-    with torch.device('meta'):
-        return OfficialEncoder(model), kind(model)
 
 
 def frames_of(model, batch=2, seed=2, image_size=None, frames=None):

@@ -7,10 +7,10 @@ Parity of the published networks at their full sizes, as far as this machine's m
   python tools/full_size_parity.py vjepa2-vitl ijepa-vith14
   python tools/full_size_parity.py vjepa2-vitg --frames 16
 
-With random weights: encoder and predictor against transformers where it has the family (whole clips), and against the
-equations that the tests hold (some tokens, position by position over the whole image; the rest is dropped before the
-first block). Prints a table with the largest absolute differences in float32. Exits with 1 when one of them is above
-the bound, and with 2 when nothing could be compared.
+With random weights: encoder and predictor against transformers where it has the family (whole clips), and
+against the equations that the tests hold (some tokens, position by position over the whole image; the rest is
+dropped before the first block). Prints a table with the largest absolute differences in float32. Exits with 1
+when one of them is above the bound, and with 2 when nothing could be compared.
 """
 
 import argparse
@@ -42,7 +42,9 @@ ROOM = 1.5e9          # bytes for activations and libraries
 
 @dataclass
 class Row:
-    """One comparison: what, against what, over how many tokens, how far apart (None: not compared, and why)."""
+    """
+    One comparison: what, against what, over how many tokens, how far apart (None: not compared, and why).
+    """
 
     part: str
     against: str
@@ -83,8 +85,10 @@ def compared(part, against, tokens, ours, theirs):
     with torch.inference_mode():
         ours, theirs = ours(), theirs()
     if ours.shape != theirs.shape or not theirs.std() > 0.1:
-        raise AssertionError(f'{part} against {against}: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}, '
-                             f'spread {theirs.std():.3g}')
+        raise AssertionError(
+            f'{part} against {against}: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}, '
+            f'spread {theirs.std():.3g}'
+        )
     difference = (ours.double() - theirs.double()).abs().max().item()
     return Row(part, against, tokens, difference, time.monotonic() - began)
 
@@ -110,7 +114,9 @@ def transformers_model(model, frames, encoder, predictor):
                 pred_num_mask_tokens=model.predictor.mask_tokens, **shared))
     state = keys.to_hf(encoder.state_dict(), predictor.state_dict(), model)
     spelled = {name: next(iter(keys.hf_spelling({name: None}, model))) for name in theirs.state_dict()}
-    theirs.load_state_dict({name: state[published] for name, published in spelled.items()}, strict=True, assign=True)
+    theirs.load_state_dict(
+        {name: state[published] for name, published in spelled.items()}, strict=True, assign=True
+    )
     return theirs.eval()
 
 
@@ -143,9 +149,17 @@ def predictor_rows(model, clip, predictor, theirs):
     if model.predictor.action_conditioned:
         context = torch.randn(1, ACTION_STEPS * clip.tokens, width, generator=generator)
         actions, states = torch.randn(2, 1, ACTION_STEPS, 7, generator=generator)
-        yield compared('predictor', 'equations', context.shape[1], lambda: predictor(context, actions, states)[0],
-                       lambda: torch.from_numpy(official_reference.predict_next(
-                           state, *(of[0].double().numpy() for of in (context, actions, states)), clip.grid, heads)))
+        yield compared(
+            'predictor',
+            'equations',
+            context.shape[1],
+            lambda: predictor(context, actions, states)[0],
+            lambda: torch.from_numpy(
+                official_reference.predict_next(
+                    state, *(of[0].double().numpy() for of in (context, actions, states)), clip.grid, heads
+                )
+            ),
+        )
         return
     total = clip.slices * clip.tokens
     if theirs is not None and model.family == 'vjepa2':
@@ -153,16 +167,37 @@ def predictor_rows(model, clip, predictor, theirs):
         order = torch.randperm(total, generator=generator)[None]
         seen, hidden = order[:, :total // 2], order[:, total // 2:]
         yield compared(
-            'predictor', 'transformers', total,
-            lambda: predictor(context.gather(1, seen[..., None].expand(-1, -1, width)), seen, hidden, mask_index=1),
-            lambda: theirs.predictor(context, [seen], [hidden]).last_hidden_state)
+            'predictor',
+            'transformers',
+            total,
+            lambda: predictor(
+                context.gather(1, seen[..., None].expand(-1, -1, width)), seen, hidden, mask_index=1
+            ),
+            lambda: theirs.predictor(context, [seen], [hidden]).last_hidden_state,
+        )
     ids = torch.linspace(0, total - 1, 2 * TOKENS).long()
     seen, hidden = ids[::2], ids[1::2]
     context = torch.randn(1, TOKENS, width, generator=generator)
-    yield compared('predictor', 'equations', 2 * TOKENS, lambda: predictor(context, seen[None], hidden[None])[0],
-                   lambda: torch.from_numpy(np.asarray(official_reference.predict(
-                       model.family, state, context[0].double().numpy(), seen, hidden, clip.grid, heads,
-                       model.predictor.mask_index)[0])))
+    yield compared(
+        'predictor',
+        'equations',
+        2 * TOKENS,
+        lambda: predictor(context, seen[None], hidden[None])[0],
+        lambda: torch.from_numpy(
+            np.asarray(
+                official_reference.predict(
+                    model.family,
+                    state,
+                    context[0].double().numpy(),
+                    seen,
+                    hidden,
+                    clip.grid,
+                    heads,
+                    model.predictor.mask_index,
+                )[0]
+            )
+        ),
+    )
 
 
 def rows(model, frames):
@@ -179,7 +214,9 @@ def rows(model, frames):
     else:
         predictor = kind(model, frames=frames)
     predictor = tiny_official.random_weights(predictor, seed=1)
-    encoder = tiny_official.random_weights(OfficialEncoder(model, frames=frames, hierarchical=model.predictor.levels > 1))
+    encoder = tiny_official.random_weights(
+        OfficialEncoder(model, frames=frames, hierarchical=model.predictor.levels > 1)
+    )
     theirs, why = None, ''
     try:
         theirs = transformers_model(model, frames, encoder, predictor)
@@ -193,17 +230,23 @@ def rows(model, frames):
 
 def main():
     """Parse the command line, compare, print; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('models', nargs='*', metavar='MODEL', help=f'default all: {", ".join(MODELS)}')
     parser.add_argument('--frames', type=int, default=4, metavar='F',
                         help='of a clip; even. Images and V-JEPA 2-AC take one (default: %(default)s)')
-    parser.add_argument('--bound', type=float, default=BOUND, help='largest difference allowed (default: %(default)g)')
+    parser.add_argument(
+        '--bound', type=float, default=BOUND, help='largest difference allowed (default: %(default)g)'
+    )
     args = parser.parse_args()
     strange = [name for name in args.models if name not in MODELS]
     if strange or args.frames < 2 or args.frames % 2:
         parser.error(f'unknown model {strange[0]}; known: {", ".join(MODELS)}' if strange
                      else f'--frames must be even and at least 2, found {args.frames}')
-    print(f'{"model":<17}{"part":<11}{"against":<14}{"tokens":>7}{"difference":>12}{"seconds":>9}', flush=True)
+    print(
+        f'{"model":<17}{"part":<11}{"against":<14}{"tokens":>7}{"difference":>12}{"seconds":>9}', flush=True
+    )
     worst = None
     for name in args.models or MODELS:
         for row in rows(MODELS[name], args.frames):

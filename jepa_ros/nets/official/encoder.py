@@ -2,9 +2,9 @@
 """
 The encoder of every published model: the blocks of `jepa_ros.nets.vit`, with the family's own ends.
 
-I-JEPA embeds one image; V-JEPA 1, 2 and 2.1 embed tubelets, and 2.1 also single images through an embedding of their
-own. All but 2.1 end in one norm; 2.1 has a norm at four depths, the last of which makes the latents and all four
-together (`hierarchical`) what its large predictors read.
+I-JEPA embeds one image; V-JEPA 1, 2 and 2.1 embed tubelets, and 2.1 also single images through an embedding
+of their own. All but 2.1 end in one norm; 2.1 has a norm at four depths, the last of which makes the latents
+and all four together (`hierarchical`) what its large predictors read.
 """
 
 import torch
@@ -27,7 +27,8 @@ class OfficialEncoder(nn.Module):
 
     :param model: `families.Model`.
     :param image_size: side or (height, width) in pixels, default the model's own.
-    :param frames: frames of its clips, default the model's own; models with rotary positions take others as well.
+    :param frames: frames of its clips, default the model's own; models with rotary positions take others as
+        well.
     :param hierarchical: give the outputs at every tap side by side instead of the last one alone.
     """
 
@@ -61,18 +62,20 @@ class OfficialEncoder(nn.Module):
         """
         Patches to tokens, positions of the adding kinds included.
 
-        A lone frame is an image to V-JEPA 2.1; to V-JEPA 1 and 2 it is repeated to fill a tubelet, as transformers does
-        and as V-JEPA 2-AC was trained.
+        A lone frame is an image to V-JEPA 2.1; to V-JEPA 1 and 2 it is repeated to fill a tubelet, as
+        transformers does and as V-JEPA 2-AC was trained.
 
         :param frames: float [B, 3, F, height, width], normalised.
         :returns: float [B, T * N, D].
-        :raises JepaError: when the image is not of the size this encoder was built for, or the clip too long or short
-            for positions that are added.
+        :raises JepaError: when the image is not of the size this encoder was built for, or the clip too long
+            or short for positions that are added.
         """
         clip, model, count = self.config, self.model, frames.shape[2]
         if tuple(frames.shape[3:]) != clip.image_size:
-            raise JepaError(f'this {model.name} was built for images of {clip.image_size[0]}x{clip.image_size[1]} pixels, '
-                            f'found {frames.shape[3]}x{frames.shape[4]}')
+            raise JepaError(
+                f'this {model.name} was built for images of {clip.image_size[0]}x{clip.image_size[1]} '
+                f'pixels, found {frames.shape[3]}x{frames.shape[4]}'
+            )
         lone = count == 1 and model.tubelet > 1
         if lone and not model.modalities:
             frames = frames.expand(-1, -1, model.tubelet, -1, -1)
@@ -84,7 +87,9 @@ class OfficialEncoder(nn.Module):
             x = x + (self.img_mod_embed if of_image else self.video_mod_embed)
         if not model.rotary:
             if x.shape[1] != self.pos_embed.shape[1]:
-                raise JepaError(f'this {model.name} was built for clips of {clip.frames} frames, found {count}')
+                raise JepaError(
+                    f'this {model.name} was built for clips of {clip.frames} frames, found {count}'
+                )
             x = x + self.pos_embed
         return x
 
@@ -94,7 +99,8 @@ class OfficialEncoder(nn.Module):
 
         :param frames: float [B, 3, F, height, width], normalised.
         :param times: ignored: the published weights count slices, they know no seconds.
-        :param ids: int64 [B, M], the tokens to keep; the others are dropped before the first block. All by default.
+        :param ids: int64 [B, M], the tokens to keep; the others are dropped before the first block. All by
+            default.
         :returns: float [B, M, D], after the norm; D is four times as wide when `hierarchical`.
         """
         x = self.embed(frames)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Files of weights to dictionaries of tensors. Nothing in a file is executed: `torch.load(weights_only=True)` or safetensors.
+Files of weights to dictionaries of tensors. Nothing in a file is executed: `torch.load(weights_only=True)` or
+safetensors.
 """
 
 import hashlib
@@ -78,12 +79,13 @@ def _json(path):
 
 def read(file):
     """
-    What a file holds, on the CPU, mapped into memory where its format allows it: a full checkpoint with the state of
-    its optimiser is several times as large as what is used of it.
+    What a file holds, on the CPU, mapped into memory where its format allows it: a full checkpoint with the
+    state of its optimiser is several times as large as what is used of it.
 
     :param file: Path of a .safetensors, .pt, .pth, .pth.tar or .bin.
     :returns: dict.
-    :raises JepaError: naming the file, when it is truncated, of another format, or a pickle that wants to run code.
+    :raises JepaError: naming the file, when it is truncated, of another format, or a pickle that wants to run
+        code.
     """
     if file.suffix == '.safetensors':
         from safetensors import SafetensorError
@@ -96,9 +98,20 @@ def read(file):
     try:
         content = torch.load(file, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
-        raise JepaError(f'{file} must hold tensors alone, found a pickle that asks for more than that, which is never '
-                        f'executed, or no pickle: {_short(error)}') from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise JepaError(
+            f'{file} must hold tensors alone, found a pickle that asks for more than that, which is never '
+            f'executed, or no pickle: {_short(error)}'
+        ) from None
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise JepaError(f'{file} must be a whole torch checkpoint, found {_short(error)}') from None
     if not isinstance(content, dict):
         raise JepaError(f'{file} must hold a dictionary of weights, found {type(content).__name__}')
@@ -113,7 +126,8 @@ def _short(error):
 
 def sha256(files):
     """
-    Digest of the weights: of the file where there is one, else of the lines `digest  name` of the shards in order.
+    Digest of the weights: of the file where there is one, else of the lines `digest  name` of the shards in
+    order.
 
     :param files: list of Path.
     :returns: hexadecimal string.

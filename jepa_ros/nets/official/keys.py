@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Names of weights: ours, those of Meta's files, and those of Hugging Face's; pure functions over state dictionaries.
+Names of weights: ours, those of Meta's files, and those of Hugging Face's; pure functions over state
+dictionaries.
 
-Meta's names differ from ours in a few words; I-JEPA's patches are 2D there. Hugging Face's split queries, keys and
-values, and hold encoder and predictor in one dictionary. I-JEPA has two spellings there, before and after
-transformers 5; both are read, the older, which the published files have, is written.
+Meta's names differ from ours in a few words; I-JEPA's patches are 2D there. Hugging Face's split queries,
+keys and values, and hold encoder and predictor in one dictionary. I-JEPA has two spellings there, before and
+after transformers 5; both are read, the older, which the published files have, is written.
 """
 
 import re
@@ -15,10 +16,20 @@ from jepa_ros.errors import JepaError
 
 # (ours, Meta's): the word at the beginning of a name, then the words inside a block.
 _HEADS = {
-    'encoder': [('patch_embed', 'patch_embed.proj'), ('patch_embed_img', 'patch_embed_img.proj'), ('norms.0', 'norm')],
-    'predictor': [('embed', 'predictor_embed'), ('blocks', 'predictor_blocks'), ('norm', 'predictor_norm'),
-                  ('proj', 'predictor_proj'), ('proj_context', 'predictor_proj_context'),
-                  ('pos_embed', 'predictor_pos_embed')]}
+    'encoder': [
+        ('patch_embed', 'patch_embed.proj'),
+        ('patch_embed_img', 'patch_embed_img.proj'),
+        ('norms.0', 'norm'),
+    ],
+    'predictor': [
+        ('embed', 'predictor_embed'),
+        ('blocks', 'predictor_blocks'),
+        ('norm', 'predictor_norm'),
+        ('proj', 'predictor_proj'),
+        ('proj_context', 'predictor_proj_context'),
+        ('pos_embed', 'predictor_pos_embed'),
+    ],
+}
 _TAPPED = [*_HEADS['encoder'][:2], ('norms', 'norms_block')]
 _MLP = [('mlp.0', 'mlp.fc1'), ('mlp.2', 'mlp.fc2')]
 _QKV = ('query', 'key', 'value')
@@ -31,14 +42,30 @@ _HF_VJEPA2 = {
                   ('predictor_blocks', 'predictor.layer'), ('predictor_norm', 'predictor.layernorm'),
                   ('predictor_proj', 'predictor.proj')]}
 _HF_VJEPA2_BLOCK = [('attn', 'attention')]
-_HF_IJEPA = [('patch_embed.proj', 'embeddings.patch_embeddings.projection'), ('pos_embed', 'embeddings.position_embeddings'),
-             ('blocks', 'encoder.layer'), ('norm', 'layernorm')]
-_HF_IJEPA_BLOCK = [('attn.proj', 'attention.output.dense'), ('attn', 'attention.attention'),
-                   ('mlp.fc1', 'intermediate.dense'), ('mlp.fc2', 'output.dense'), ('norm1', 'layernorm_before'),
-                   ('norm2', 'layernorm_after')]
-_HF_IJEPA_5 = [(r'^layers\.', 'encoder.layer.'), (r'attention\.(q|k|v)_proj', r'attention.attention.\1_proj'),
-               ('q_proj', 'query'), ('k_proj', 'key'), ('v_proj', 'value'), (r'attention\.o_proj', 'attention.output.dense'),
-               (r'mlp\.fc1', 'intermediate.dense'), (r'mlp\.fc2', 'output.dense')]
+_HF_IJEPA = [
+    ('patch_embed.proj', 'embeddings.patch_embeddings.projection'),
+    ('pos_embed', 'embeddings.position_embeddings'),
+    ('blocks', 'encoder.layer'),
+    ('norm', 'layernorm'),
+]
+_HF_IJEPA_BLOCK = [
+    ('attn.proj', 'attention.output.dense'),
+    ('attn', 'attention.attention'),
+    ('mlp.fc1', 'intermediate.dense'),
+    ('mlp.fc2', 'output.dense'),
+    ('norm1', 'layernorm_before'),
+    ('norm2', 'layernorm_after'),
+]
+_HF_IJEPA_5 = [
+    (r'^layers\.', 'encoder.layer.'),
+    (r'attention\.(q|k|v)_proj', r'attention.attention.\1_proj'),
+    ('q_proj', 'query'),
+    ('k_proj', 'key'),
+    ('v_proj', 'value'),
+    (r'attention\.o_proj', 'attention.output.dense'),
+    (r'mlp\.fc1', 'intermediate.dense'),
+    (r'mlp\.fc2', 'output.dense'),
+]
 
 
 def to_official(state, model, part):
@@ -53,7 +80,9 @@ def to_official(state, model, part):
         result['patch_embed.proj.weight'] = result['patch_embed.proj.weight'][:, :, 0]
     tokens = result.pop('mask_tokens', None)
     if tokens is not None:
-        names = ['mask_token'] if model.family == 'ijepa' else [f'mask_tokens.{i}' for i in range(len(tokens))]
+        names = (
+            ['mask_token'] if model.family == 'ijepa' else [f'mask_tokens.{i}' for i in range(len(tokens))]
+        )
         result.update({name: token[None, None] for name, token in zip(names, tokens)})
     return result
 
@@ -87,7 +116,9 @@ def to_hf(encoder, predictor, model):
     result = {}
     for part, state in (('encoder', encoder), ('predictor', predictor)):
         state = to_official(state, model, part)
-        tokens = [state.pop(name) for name in [f'mask_tokens.{i}' for i in range(len(state))] if name in state]
+        tokens = [
+            state.pop(name) for name in [f'mask_tokens.{i}' for i in range(len(state))] if name in state
+        ]
         result |= _split(_renamed(state, _HF_VJEPA2[part], _HF_VJEPA2_BLOCK))
         if tokens:
             result['predictor.embeddings.mask_tokens'] = torch.stack(tokens)
@@ -112,7 +143,9 @@ def from_hf(state, model):
         parts['predictor' if name.startswith('predictor.') else 'encoder'][name] = value
     tokens = parts['predictor'].pop('predictor.embeddings.mask_tokens', None)
     for part, of_part in parts.items():
-        of_part = _renamed(of_part, [pair[::-1] for pair in _HF_VJEPA2[part]], [pair[::-1] for pair in _HF_VJEPA2_BLOCK])
+        of_part = _renamed(
+            of_part, [pair[::-1] for pair in _HF_VJEPA2[part]], [pair[::-1] for pair in _HF_VJEPA2_BLOCK]
+        )
         if part == 'predictor' and tokens is not None:
             of_part |= {f'mask_tokens.{i}': token for i, token in enumerate(tokens)}
         parts[part] = from_official(of_part, model, part)
@@ -123,7 +156,9 @@ def hf_spelling(state, model):
     """Names of transformers 5 as the published files have them."""
     if model.family != 'ijepa':
         return dict(state)
-    return {_substituted(name) if name.startswith('layers.') else name: value for name, value in state.items()}
+    return {
+        _substituted(name) if name.startswith('layers.') else name: value for name, value in state.items()
+    }
 
 
 def _substituted(name):

@@ -2,8 +2,8 @@
 """
 Published weights to networks, checked name by name and shape by shape before anything is computed with them.
 
-Two layouts are told apart by their names: Meta's files (dictionaries `encoder`, `predictor`, `target_encoder`,
-`ema_encoder`, names with prefixes of the training's wrappers) and Hugging Face's.
+Two layouts are told apart by their names: Meta's files (dictionaries `encoder`, `predictor`,
+`target_encoder`, `ema_encoder`, names with prefixes of the training's wrappers) and Hugging Face's.
 """
 
 from dataclasses import dataclass
@@ -45,29 +45,49 @@ class Loaded:
     files: tuple[str, ...]
     sha256: str
 
+    @property
+    def trained_mask_tokens(self):
+        """
+        Indices of the predictor's mask tokens that are not zero. They begin at zero, and training numbers
+        them by clip length and by kind of mask, so that some were never used.
+        """
+        tokens = getattr(self.predictor, 'mask_tokens', torch.empty(0, 1))
+        return tuple(tokens.detach().any(-1).nonzero().flatten().tolist())
+
     def to_dict(self):
         """Plain values, for a manifest."""
-        return {'model': self.model.name, 'weights': self.weights, 'layout': self.layout, 'files': list(self.files),
-                'sha256': self.sha256, 'licence': self.model.licence, 'page': self.model.page,
-                'encoder_parameters': self.model.encoder_parameters,
-                'predictor_parameters': self.model.predictor_parameters if self.predictor is not None else 0}
+        return {
+            'model': self.model.name,
+            'weights': self.weights,
+            'layout': self.layout,
+            'files': list(self.files),
+            'sha256': self.sha256,
+            'licence': self.model.licence,
+            'page': self.model.page,
+            'encoder_parameters': self.model.encoder_parameters,
+            'predictor_parameters': self.model.predictor_parameters if self.predictor is not None else 0,
+            'mask_index': getattr(self.predictor, 'mask_index', None),
+            'trained_mask_tokens': list(self.trained_mask_tokens),
+        }
 
 
-def load_official(paths, model, image_size=None, frames=None, weights=None, with_predictor=True, hierarchical=False):
+def load_official(
+    paths, model, image_size=None, frames=None, weights=None, with_predictor=True, hierarchical=False
+):
     """
     Read published weights.
 
     :param paths: a file, a folder of the Hugging Face hub, or a list of shards.
     :param model: a name of `families.MODELS`, or a `families.Model`.
-    :param image_size: side or (height, width) in pixels to build for, default the model's; tables of positions that
-        are added to tokens are stretched.
+    :param image_size: side or (height, width) in pixels to build for, default the model's; tables of
+        positions that are added to tokens are stretched.
     :param frames: frames of a clip to build for, default the model's.
     :param weights: which encoder of Meta's file, default the one the published code evaluates.
     :param with_predictor: read the predictor too, where the file has one.
     :param hierarchical: see `OfficialEncoder`.
     :returns: `Loaded`, networks in eval mode and float32.
-    :raises JepaError: naming the file and what was expected of it: names that are missing, left over or of another
-        shape, another family or size, a file that is broken or wants to run code.
+    :raises JepaError: naming the file and what was expected of it: names that are missing, left over or of
+        another shape, another family or size, a file that is broken or wants to run code.
     """
     model = families.find(model) if isinstance(model, str) else model
     listed, config = files.gather(paths)
@@ -75,8 +95,9 @@ def load_official(paths, model, image_size=None, frames=None, weights=None, with
     layout, parts = split_layout(where, _merged(listed))
     if layout == 'huggingface':
         if weights not in (None, 'encoder'):
-            raise JepaError(f'{where} has the layout of Hugging Face, which holds the encoder alone, found a wish for '
-                            f'{weights}')
+            raise JepaError(
+                f'{where} has the layout of Hugging Face, which names its encoder `encoder`, found {weights}'
+            )
         states, weights = _of_hugging_face(where, parts, config, model), 'encoder'
     else:
         weights = _choose(where, parts, model, weights)
@@ -90,7 +111,9 @@ def load_official(paths, model, image_size=None, frames=None, weights=None, with
     if with_predictor and states['predictor']:
         action = model.predictor.action_conditioned
         predictor = _build(ActionPredictor if action else OfficialPredictor, states['predictor'], clip)
-    return Loaded(model, encoder, predictor, weights, layout, tuple(file.name for file in listed), files.sha256(listed))
+    return Loaded(
+        model, encoder, predictor, weights, layout, tuple(file.name for file in listed), files.sha256(listed)
+    )
 
 
 def split_layout(where, content):
@@ -103,16 +126,21 @@ def split_layout(where, content):
     """
     nested = {part: content[part] for part in (*ENCODERS, 'predictor') if isinstance(content.get(part), dict)}
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    if not nested and any('.layer.' in name or name.startswith(('layers.', 'embeddings.')) for name in tensors):
+    if not nested and any(
+        '.layer.' in name or name.startswith(('layers.', 'embeddings.')) for name in tensors
+    ):
         return 'huggingface', tensors
-    for name, value in tensors.items():  # the same parts in one flat dictionary, as safetensors has to have it
+    # The same parts in one flat dictionary, as safetensors has to have it.
+    for name, value in tensors.items():
         part, _, rest = name.partition('.')
         if not nested.keys() & {part} and part in (*ENCODERS, 'predictor'):
             nested.setdefault(f'flat {part}', {})[rest] = value
     nested = {part.removeprefix('flat '): state for part, state in nested.items()}
     if not nested.keys() & set(ENCODERS):
         found = ', '.join(str(name) for name in list(content)[:LISTED]) or 'nothing'
-        raise JepaError(f'{where} must hold one of {", ".join(ENCODERS)}, or the layout of Hugging Face, found {found}')
+        raise JepaError(
+            f'{where} must hold one of {", ".join(ENCODERS)}, or the layout of Hugging Face, found {found}'
+        )
     return 'official', {part: _bare(where, part, state) for part, state in nested.items()}
 
 
@@ -126,8 +154,11 @@ def missing_and_left_over(state, expected):
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [f'{name} {list(state[name].shape)} for {list(expected[name].shape)}'
               for name in sorted(expected.keys() & state.keys()) if state[name].shape != expected[name].shape]
-    return [f'{len(names)} {what} ({", ".join(names[:LISTED])}{", ..." if len(names) > LISTED else ""})'
-            for what, names in (('missing', missing), ('left over', extra), ('of another shape', shapes)) if names]
+    return [
+        f'{len(names)} {what} ({", ".join(names[:LISTED])}{", ..." if len(names) > LISTED else ""})'
+        for what, names in (('missing', missing), ('left over', extra), ('of another shape', shapes))
+        if names
+    ]
 
 
 @lru_cache
@@ -216,7 +247,10 @@ def _of_hugging_face(where, state, config, model):
 
 
 def _check_config(where, config, model):
-    """Compare what config.json says; a key it lacks has the value of transformers, which is that of no model here."""
+    """
+    Compare what config.json says; a key it lacks has the value of transformers, which is that of no model
+    here.
+    """
     size = model.size
     expected = {'model_type': model.family, 'hidden_size': size.width, 'num_hidden_layers': size.depth,
                 'num_attention_heads': size.heads, 'patch_size': model.patch, 'layer_norm_eps': NORM_EPS,
@@ -233,11 +267,15 @@ def _build(network, state, clip, **options):
     added = state.get('pos_embed')
     if added is not None:
         native = families.ClipShape.of(model)
-        state = {**state, 'pos_embed': positions.resize_added(added.float(), native.slices, native.grid, clip.slices,
-                                                              clip.grid)}
+        state = {
+            **state,
+            'pos_embed': positions.resize_added(
+                added.float(), native.slices, native.grid, clip.slices, clip.grid
+            ),
+        }
     if network is not ActionPredictor:
         options['frames'] = clip.frames
     with torch.device('meta'):
         built = network(model, clip.image_size, **options)
     built.load_state_dict({name: value.float() for name, value in state.items()}, strict=True, assign=True)
-    return built.requires_grad_(True).eval()
+    return built.eval()

@@ -2,9 +2,10 @@
 """
 The published predictors: mask tokens filled from context, and the action-conditioned one of V-JEPA 2-AC.
 
-Both are narrow transformers of the blocks in `jepa_ros.nets.vit`. What they give lives in the space of the training
-targets: the encoder's output after a LayerNorm without affine (for the distilled V-JEPA 2.1 models that of their
-ViT-G teacher, 1664 wide; for its giant and gigantic models the four taps side by side, each normalised by itself).
+Both are narrow transformers of the blocks in `jepa_ros.nets.vit`. What they give lives in the space of the
+training targets: the encoder's output after a LayerNorm without affine (for the distilled V-JEPA 2.1 models
+that of their ViT-G teacher, 1664 wide; for its giant and gigantic models the four taps side by side, each
+normalised by itself).
 """
 
 import torch
@@ -20,21 +21,28 @@ class OfficialPredictor(nn.Module):
     """
     Context latents to the latents of hidden tokens. Called as `jepa_ros.nets.predictor.Predictor` is.
 
-    The published code sorts the tokens by position first and back afterwards; attention does not see their order, so
-    nothing is sorted here and no argsort enters an exported graph.
+    The published code sorts the tokens by position first and back afterwards; attention does not see their
+    order, so nothing is sorted here and no argsort enters an exported graph.
 
     :param model: `families.Model` whose predictor has mask tokens.
-    :param image_size: side or (height, width) in pixels, default the model's own; `frames`: of its clips, likewise.
+    :param image_size: side or (height, width) in pixels, default the model's own; `frames`: of its clips,
+        likewise.
     """
 
     def __init__(self, model, image_size=None, frames=None):
         super().__init__()
         shape = model.predictor
         if shape.action_conditioned:
-            raise JepaError(f'the predictor of {model.name} is conditioned on actions: build an ActionPredictor')
+            raise JepaError(
+                f'the predictor of {model.name} is conditioned on actions: build an ActionPredictor'
+            )
         self.model, self.config = model, ClipShape.of(model, image_size, frames)
         width, size = model.size.width, shape.size
-        self.head_dim, self.out_width, self.mask_index = size.width // size.heads, shape.out_width, shape.mask_index
+        self.head_dim, self.out_width, self.mask_index = (
+            size.width // size.heads,
+            shape.out_width,
+            shape.mask_index,
+        )
         self.embed = nn.Linear(width, size.width) if shape.levels == 1 else nn.Sequential(
             nn.Linear(shape.levels * width, width), nn.GELU(), nn.Linear(width, size.width))
         self.blocks = nn.ModuleList(Block(size.width, size.heads, size.mlp_width) for _ in range(size.depth))
@@ -45,7 +53,9 @@ class OfficialPredictor(nn.Module):
             self.img_mod_embed = nn.Parameter(torch.zeros(1, 1, size.width))
             self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, size.width))
         initialise(self, self.blocks)
-        self.mask_tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape.mask_tokens, size.width), std=0.02))
+        self.mask_tokens = nn.Parameter(
+            nn.init.trunc_normal_(torch.empty(shape.mask_tokens, size.width), std=0.02)
+        )
         if not model.rotary:
             table = positions.added_table(model.positions, self.config.slices, self.config.grid, size.width)
             self.register_buffer('pos_embed', table)
@@ -80,12 +90,14 @@ class OfficialPredictor(nn.Module):
             x = block(x, rotary)
         return self.norm(x)
 
-    def forward(self, context, context_ids, target_ids, times=None, with_context=False, mask_index=None, image=False):
+    def forward(
+        self, context, context_ids, target_ids, times=None, with_context=False, mask_index=None, image=False
+    ):
         """
         Fill the target positions.
 
-        :param context: float [B, M, D], the encoder's output on the kept tokens (`hierarchical` where the model's
-            predictor reads all levels).
+        :param context: float [B, M, D], the encoder's output on the kept tokens (`hierarchical` where the
+            model's predictor reads all levels).
         :param context_ids: int64 [B, M]; `target_ids`: int64 [B, Q]; `slice * N + row * columns + column`.
         :param times: ignored: the published weights count slices.
         :param with_context: say again what the context is, too (V-JEPA 2.1 was trained to).
@@ -102,10 +114,11 @@ class OfficialPredictor(nn.Module):
 
 class ActionPredictor(nn.Module):
     """
-    V-JEPA 2-AC (Assran et al. 2025, section 3): the next frame's latents from frames, states and actions so far.
+    V-JEPA 2-AC (Assran et al. 2025, section 3): the next frame's latents from frames, states and actions so
+    far.
 
-    Every step is one frame: an action token, a state token and the frame's N tokens. A step sees itself and the steps
-    before it. Latents enter and leave in the LayerNormed space; each frame was encoded alone.
+    Every step is one frame: an action token, a state token and the frame's N tokens. A step sees itself and
+    the steps before it. Latents enter and leave in the LayerNormed space; each frame was encoded alone.
 
     :param model: `families.Model` with an action-conditioned predictor.
     :param image_size: side or (height, width) in pixels, default the model's own.
@@ -124,7 +137,9 @@ class ActionPredictor(nn.Module):
         self.embed = nn.Linear(width, size.width)
         self.action_encoder = nn.Linear(ACTION_DIM, size.width)
         self.state_encoder = nn.Linear(STATE_DIM, size.width)
-        self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, size.width)  # published, trained without, never read
+        self.extrinsics_encoder = nn.Linear(
+            EXTRINSICS_DIM, size.width
+        )  # published, trained without, never read
         self.blocks = nn.ModuleList(Block(size.width, size.heads, size.mlp_width) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, eps=NORM_EPS)
         self.proj = nn.Linear(size.width, shape.out_width)
@@ -134,7 +149,10 @@ class ActionPredictor(nn.Module):
         self.register_buffer('sin', sin, persistent=False)
 
     def _table(self, head_dim):
-        """Turns of a whole sequence; conditions are at the origin of the image, columns are in units of rows' pitch."""
+        """
+        Turns of a whole sequence; conditions are at the origin of the image, columns are in units of rows'
+        pitch.
+        """
         (rows, columns), n = self.config.grid, self.config.tokens
         cell = torch.arange(n, device='cpu')
         origin = torch.zeros(self.CONDITIONS, device='cpu', dtype=torch.float64)
@@ -149,15 +167,19 @@ class ActionPredictor(nn.Module):
         Predict.
 
         :param context: float [B, T * N, D], LayerNormed latents of frames 0..T-1.
-        :param actions: float [B, T, 7], what is done after each frame; `states`: float [B, T, 7], pose at each frame.
-        :returns: float [B, T * N, D], latents of frames 1..T, still to be LayerNormed (`vit.normalise_output`).
+        :param actions: float [B, T, 7], what is done after each frame; `states`: float [B, T, 7], pose at
+            each frame.
+        :returns: float [B, T * N, D], latents of frames 1..T, still to be LayerNormed
+            (`vit.normalise_output`).
         :raises JepaError: for more frames than `steps`.
         """
         batch, count = actions.shape[:2]
         if count > self.steps:
             raise JepaError(f'this predictor was built for at most {self.steps} frames, found {count}')
         frames = self.embed(context).unflatten(1, (count, -1))
-        x = torch.cat((self.action_encoder(actions)[:, :, None], self.state_encoder(states)[:, :, None], frames), 2)
+        x = torch.cat(
+            (self.action_encoder(actions)[:, :, None], self.state_encoder(states)[:, :, None], frames), 2
+        )
         per_step = x.shape[2]
         x, length = x.flatten(1, 2), count * per_step
         step = torch.arange(count, device=x.device).repeat_interleave(per_step)

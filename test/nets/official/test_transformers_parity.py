@@ -25,19 +25,38 @@ def dtype(request):
 
 def hf_vjepa2(model, frames):
     size, narrow = model.size, model.predictor.size
-    return transformers.VJEPA2Model(transformers.VJEPA2Config(
-        crop_size=model.image_size, patch_size=model.patch, frames_per_clip=frames, tubelet_size=model.tubelet,
-        hidden_size=size.width, num_attention_heads=size.heads, num_hidden_layers=size.depth,
-        mlp_ratio=size.mlp_width / size.width, pred_hidden_size=narrow.width,
-        pred_num_attention_heads=narrow.heads, pred_num_hidden_layers=narrow.depth,
-        pred_num_mask_tokens=model.predictor.mask_tokens, pred_zero_init_mask_tokens=False)).eval()
+    return transformers.VJEPA2Model(
+        transformers.VJEPA2Config(
+            crop_size=model.image_size,
+            patch_size=model.patch,
+            frames_per_clip=frames,
+            tubelet_size=model.tubelet,
+            hidden_size=size.width,
+            num_attention_heads=size.heads,
+            num_hidden_layers=size.depth,
+            mlp_ratio=size.mlp_width / size.width,
+            pred_hidden_size=narrow.width,
+            pred_num_attention_heads=narrow.heads,
+            pred_num_hidden_layers=narrow.depth,
+            pred_num_mask_tokens=model.predictor.mask_tokens,
+            pred_zero_init_mask_tokens=False,
+        )
+    ).eval()
 
 
 def hf_ijepa(model):
     size = model.size
-    return transformers.IJepaModel(transformers.IJepaConfig(
-        image_size=model.image_size, patch_size=model.patch, hidden_size=size.width, layer_norm_eps=1e-6,
-        num_attention_heads=size.heads, num_hidden_layers=size.depth, intermediate_size=size.mlp_width)).eval()
+    return transformers.IJepaModel(
+        transformers.IJepaConfig(
+            image_size=model.image_size,
+            patch_size=model.patch,
+            hidden_size=size.width,
+            layer_norm_eps=1e-6,
+            num_attention_heads=size.heads,
+            num_hidden_layers=size.depth,
+            intermediate_size=size.mlp_width,
+        )
+    ).eval()
 
 
 def difference(ours, theirs):
@@ -55,8 +74,14 @@ def hf_ijepa_with(model, encoder):
     return theirs
 
 
-@pytest.mark.parametrize('size', [dict(), dict(width=64, depth=2, heads=2, narrow=60, image_size=80, frames=4),
-                                  dict(width=66, depth=2, heads=1, narrow=48, image_size=32, frames=10)])
+@pytest.mark.parametrize(
+    'size',
+    [
+        dict(),
+        dict(width=64, depth=2, heads=2, narrow=60, image_size=80, frames=4),
+        dict(width=66, depth=2, heads=1, narrow=48, image_size=32, frames=10),
+    ],
+)
 def test_v_jepa_2_encoder_and_predictor(size, dtype):
     model = tiny.tiny('vjepa2-vitl', **size)
     encoder, predictor = tiny.networks(model)
