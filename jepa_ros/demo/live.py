@@ -39,7 +39,7 @@ from jepa_ros.images import Geometry
 from jepa_ros.nodes.graph import NodeSpec, replay_graph
 
 _LATE = 8  # latents that are waited with for what else belongs to them
-_FRAMES = 64  # that are remembered meanwhile
+_FRAMES = 64  # that are remembered meanwhile, and futures
 _NOTHING, _GEOMETRY = np.zeros((1, 1, 3), np.uint8), Geometry(1, 1, 0, 0, 1, 1)
 
 
@@ -241,10 +241,11 @@ def published(path: Path):
         if kind == 'frame':
             start = log_ns if start is None else start
             came[kind][message.stamp_ns] = message
-            if len(came[kind]) > _FRAMES:
-                del came[kind][next(iter(came[kind]))]
-            continue
-        came[kind][_stamp_ns(message)] = message
+        else:
+            came[kind][_stamp_ns(message)] = message
+        for others in (came['frame'], came['futures']):
+            if len(others) > _FRAMES:
+                del others[next(iter(others))]
         while len(came['latents']) > _LATE:
             oldest = next(iter(came['latents']))
             yield from together((oldest, came['latents'].pop(oldest)))

@@ -91,9 +91,9 @@ def shares(parts: Iterable[tuple[str, float]], caption: str = '') -> Html:
     whole = sum(amount for _, amount in parts)
     if not whole:
         return Html('')
-    pieces = ''.join(f'<span style="width:{100 * amount / whole:.2f}%;background:var(--s{i})"></span>'
+    pieces = ''.join(f'<span style="width:{100 * amount / whole:.2f}%;background:var(--s{i % 5})"></span>'
                      for i, (_, amount) in enumerate(parts))
-    legend = ''.join(f'<span><i style="background:var(--s{i})"></i>{text(label)} {100 * amount / whole:.0f} %</span>'
+    legend = ''.join(f'<span><i style="background:var(--s{i % 5})"></i>{text(label)} {100 * amount / whole:.0f} %</span>'
                      for i, (label, amount) in enumerate(parts))
     title = f'<div class="note">{text(caption)}</div>' if caption else ''
     return Html(f'<div class="shares">{title}<div class="bar">{pieces}</div><div class="legend">{legend}</div></div>')

@@ -66,6 +66,37 @@ def test_live_and_offline_agree(recorded, tmp_path, mode, topic):
             np.testing.assert_allclose(step.futures.tokens, twin.futures.tokens, atol=1e-5)
 
 
+def test_what_was_published_is_put_together_whatever_came_first(tmp_path):
+    """Topics overtake each other on their way: futures before their latents, latents before their frame."""
+    pytest.importorskip('rclpy', reason='no ROS 2 here')
+    from jepa_ros.clouds import encode_futures, encode_latents
+    from jepa_ros.demo.live import published
+    from jepa_ros.evaluation.outputs import CLOUD, OutputBag
+    from jepa_ros.latents import Futures, Latents
+
+    frames, bag = camera(20), OutputBag(tmp_path / 'bag')
+    image = bag.add('/camera/image_raw', 'sensor_msgs/msg/CompressedImage')
+    outputs = {kind: bag.add(f'/perception/{kind}', CLOUD) for kind in ('latents', 'futures')}
+    one, position = np.ones((1, 1), np.float32), np.full((1, 2), 0.5, np.float32)
+    messages = []
+    for i, (stamp, frame) in enumerate(frames):
+        latents = Latents(stamp, one * i, position, np.zeros(1, np.float32), np.zeros(1, np.float32), 1)
+        futures = Futures(stamp, np.float32([0.1]), np.float32([[[i + 0.5]]]), position, 1)
+        order = [0, 1, 2] if i % 2 else [2, 1, 0]
+        messages.append((stamp + order[0], image, frame))
+        messages.append((stamp + order[1], outputs['latents'], bag.cloud(encode_latents(latents), stamp, '')))
+        if i != 7:
+            messages.append((stamp + order[2], outputs['futures'], bag.cloud(encode_futures(futures), stamp, '')))
+    for log_ns, connection, message in sorted(messages, key=lambda entry: entry[0]):
+        bag.write(connection, log_ns, message)
+    bag.close()
+    found = list(published(tmp_path / 'bag'))
+    assert [latents.tokens.item() for _, latents, _, _ in found] == list(range(20))
+    assert [futures and futures.tokens.item() for _, _, futures, _ in found] == [
+        None if i == 7 else i + 0.5 for i in range(20)]
+    assert all(frame.stamp_ns == latents.stamp_ns for frame, latents, _, _ in found)
+
+
 def test_the_command_gives_the_report_of_an_offline_replay_with_what_was_measured(recorded, tmp_path):
     pytest.importorskip('rclpy', reason='no ROS 2 here')
     bundle = make_bundle(tmp_path / 'bundle', size=(32, 48))
