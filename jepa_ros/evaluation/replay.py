@@ -179,13 +179,12 @@ class Camera:
 
     def __init__(self, recording: Recording, subject: Subject, tick: Callable[[str, float, float], None]):
         self._recording, self._subject = recording, subject
-        self._expected = recording.duration
         self._tick = tick
         self.watch = StreamWatch(recording.topic)
         self._offline = OfflineRun(subject.session, recording, subject.horizons, self._see_frame)
         self._judge = subject.judge()
         self._trace = SurpriseTrace(subject.manifest.grid, subject.options.moments)
-        self._began = self._wall = 0.0
+        self._wall = 0.0
         self._slices = self._forecasts = 0
         self._labels: Labels | None = None
 
@@ -199,17 +198,17 @@ class Camera:
         subject = self._subject
         if subject.read_point:
             self._labels = Labels.read(self._recording, subject.options.labels)
-        self._began = time.perf_counter()
+        began = time.perf_counter()
         for step in self._offline:
             self._see(step)
             if outputs is not None:
                 outputs.see(step)
-            self._wall = time.perf_counter() - self._began
-        self._wall = time.perf_counter() - self._began
+            self._wall = time.perf_counter() - began
+        self._wall = time.perf_counter() - began
 
     def _see_frame(self, frame) -> None:
         self.watch.see(frame)
-        self._tick(self._recording.topic, self._offline.recorded_s, self._expected)
+        self._tick(self._recording.topic, self._offline.recorded_s, self._recording.duration)
 
     def _see(self, step: Step) -> None:
         self._slices += 1
