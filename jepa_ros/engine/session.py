@@ -9,7 +9,10 @@ the cache. A slice is what one tubelet becomes; its time is the stamp of the tub
 import math
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -32,8 +35,8 @@ class _Context:
     times: np.ndarray
 
 
-def open_session(bundle, *, backend: str = 'auto', threads: int = 0,
-                 surprise: bool = True) -> 'EncoderSession':
+def open_session(bundle, *, backend: str = 'auto', threads: int = 0, surprise: bool = True,
+                 opener: Callable[[Path], Graph] | None = None) -> 'EncoderSession':
     """
     Open the encoder, and the forecaster if there is one, of a bundle.
 
@@ -41,11 +44,12 @@ def open_session(bundle, *, backend: str = 'auto', threads: int = 0,
     :param backend: ``auto`` or the name of a backend
     :param threads: threads of one run; 0: one per core
     :param surprise: compare every slice with its forecast, at the cost of one run of the forecaster per step
+    :param opener: opens an ONNX file instead of the backend, for who wants to see what the graphs are given
     :raises JepaError: the bundle, the backend or a graph is not as it must be
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     kind = {'frame': FrameSession, 'clip': ClipSession, 'stream': StreamSession}[bundle.manifest.mode]
-    return kind(bundle, backend, threads, surprise)
+    return kind(bundle, opener or partial(open_graph, backend=backend, threads=threads), surprise)
 
 
 class EncoderSession(ABC):
@@ -57,12 +61,12 @@ class EncoderSession(ABC):
     :ivar request: what the session wants from a :class:`~jepa_ros.clip.ClipWindow`
     """
 
-    def __init__(self, bundle: Bundle, backend: str, threads: int, surprise: bool):
+    def __init__(self, bundle: Bundle, opener: Callable[[Path], Graph], surprise: bool):
         self.manifest = bundle.manifest
         self.model_id = bundle.model_id
-        self._encoder = open_graph(bundle.encoder, backend, threads)
+        self._encoder = opener(bundle.encoder)
         self._encoder.check(ENCODER, *self._encoder_signature())
-        self._forecaster = self._open_forecaster(bundle, backend, threads)
+        self._forecaster = self._open_forecaster(bundle, opener)
         # Only futures in the space of the latents can be compared with them.
         self._surprise = (surprise and self._forecaster is not None
                           and self.manifest.future_space == 'latents'
@@ -223,11 +227,11 @@ class EncoderSession(ABC):
             self._centres = (geometry, token_centres(self.manifest.grid, geometry))
         return self._centres[1]
 
-    def _open_forecaster(self, bundle: Bundle, backend: str, threads: int) -> Graph | None:
+    def _open_forecaster(self, bundle: Bundle, opener: Callable[[Path], Graph]) -> Graph | None:
         if bundle.forecaster is None:
             return None
         manifest, spec = self.manifest, self.manifest.forecaster
-        graph = open_graph(bundle.forecaster, backend, threads)
+        graph = opener(bundle.forecaster)
         graph.check(FORECASTER, [_f32('context', spec.context, manifest.tokens, manifest.latent_dim),
                                  _f32('times', spec.context), _f32('dt', None)],
                     [_f32('futures', None, manifest.tokens, spec.dim)])

@@ -12,7 +12,7 @@ from itertools import islice
 from jepa_ros.clip import ClipWindow, Verdict
 from jepa_ros.data.recordings import open_recording
 from jepa_ros.data.sequences import find_recordings
-from jepa_ros.engine.backends import Graph
+from jepa_ros.engine.backends import Graph, open_graph
 from jepa_ros.engine.session import open_session
 from jepa_ros.errors import JepaError
 from jepa_ros.images import ImageError, fit
@@ -73,31 +73,28 @@ class Replay:
     A bundle's session whose graphs tell what they were given.
 
     :param bundle: `Bundle` with float32 graphs.
+    :ivar session: `EncoderSession` on ONNX Runtime's CPU, so that what is measured is the same on every machine.
     """
 
     def __init__(self, bundle):
-        self.session = open_session(bundle, backend='onnxruntime-cpu', surprise=False)
+        self._graphs = {}
+        self.session = open_session(bundle, opener=self._open, surprise=False)
         self._readout = bundle.manifest.readout is not None
-        self._given = {}
-        # The one place that looks into a session: what its graphs are given is nobody else's business.
-        self.session._encoder = _Listener(self.session._encoder, 'encoder', self._given)
-        self.session._cache = None  # a stream's cache belongs to the graph that was there
-        if self.session._forecaster is not None:
-            self.session._forecaster = _Listener(self.session._forecaster, 'forecaster', self._given)
 
     def feeds(self, recordings):
         """
         Run windows, each recording from an empty session.
 
         :param recordings: iterable of lists of `Frames`.
-        :returns: iterator over dicts of graph name to its inputs (dict of name to array); graphs that need more context
-            than there was yet are absent.
+        :returns: iterator over dicts of graph name to its inputs (dict of name to array); graphs that need more
+            context than there was yet are absent.
         """
         for _ in self._steps(recordings):
             futures = self.session.forecast() if self.session.manifest.forecaster else None
+            given = {name: graph.given for name, graph in self._graphs.items() if graph.given is not None}
             if futures is not None and self._readout:
-                self._given['readout'] = {'futures': futures.tokens, 'dt': futures.horizons}
-            yield dict(self._given)
+                given['readout'] = {'futures': futures.tokens, 'dt': futures.horizons}
+            yield given
 
     def tokens(self, recordings):
         """Likewise, but yields the latents of every step, float32 [N, D]."""
@@ -106,23 +103,34 @@ class Replay:
 
     def replace_encoder(self, run):
         """Let another graph compute the latents; `run` takes and gives dicts of name to array."""
-        self.session._encoder.run = run
+        self._graphs['encoder'].compute = run
+
+    def _open(self, path):
+        self._graphs[path.stem] = graph = _Listener(open_graph(path, 'onnxruntime-cpu'))
+        return graph
 
     def _steps(self, recordings):
         for windows in recordings:
             self.session.reset()
             for frames in windows:
-                self._given.clear()
+                for graph in self._graphs.values():
+                    graph.given = None
                 yield self.session.step(frames)
 
 
 class _Listener(Graph):
-    """A graph that keeps its inputs."""
+    """
+    A graph that keeps its inputs.
 
-    def __init__(self, graph, name, given):
-        self._graph, self._name, self._given = graph, name, given
+    :ivar given: inputs of the last run (dict of name to array), None before the first.
+    :ivar compute: what runs in its place.
+    """
+
+    def __init__(self, graph):
         self.inputs, self.outputs, self.description = graph.inputs, graph.outputs, graph.description
+        self.given, self.compute = None, graph.run
 
     def run(self, feeds):
-        self._given[self._name] = {name: array.copy() for name, array in feeds.items()}  # the cache is written on
-        return self._graph.run(feeds)
+        # Copies, because the cache of a stream is written on.
+        self.given = {name: array.copy() for name, array in feeds.items()}
+        return self.compute(feeds)
