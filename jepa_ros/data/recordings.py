@@ -114,7 +114,9 @@ def _is_bag(path: Path) -> bool:
 
 
 def _is_bag_of_a_killed_recorder(path: Path) -> bool:
-    """Whether a folder without metadata holds the parts of one bag, and not several recordings side by side."""
+    """
+    Whether a folder without metadata holds the parts of one bag, and not several recordings side by side.
+    """
     with os.scandir(path) as entries:
         names = {Path(entry.name): entry.is_dir() for entry in entries}
     parts = {re.sub(r'_\d+$', '', name.stem) for name in names if name.suffix in STORAGE_SUFFIXES}

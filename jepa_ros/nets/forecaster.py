@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The forecaster: from the latents of the last S slices to the latents at t + dt, for any dt in its trained range.
+The forecaster: from the latents of the last S slices to the latents at t + dt, for any dt in its trained
+range.
 
-A predictor whose mask tokens all lie in the future. Each horizon is asked for by N query tokens at time dt. The
-context attends to itself alone and each horizon's queries to the context and to themselves, with the same weights,
-so that the answer for one horizon does not depend on which others were asked for, and the context is computed once.
+A predictor whose mask tokens all lie in the future. Each horizon is asked for by N query tokens at time dt.
+The context attends to itself alone and each horizon's queries to the context and to themselves, with the same
+weights, so that the answer for one horizon does not depend on which others were asked for, and the context is
+computed once.
 """
 
 import math
@@ -36,9 +38,9 @@ class Forecaster(nn.Module):
     """
     Δt-conditioned prediction of future latents.
 
-    The output is the newest latent, plus a learned linear trend of the context's latents at the same place (per feature, a
-    polynomial in dt that is zero at dt = 0), plus what the transformer adds. Both begin at zero, that is at persistence;
-    what is left to the transformer is what moves from place to place.
+    The output is the newest latent, plus a learned linear trend of the context's latents at the same place
+    (per feature, a polynomial in dt that is zero at dt = 0), plus what the transformer adds. Both begin at
+    zero, that is at persistence; what is left to the transformer is what moves from place to place.
 
     :param encoder: the `EncoderConfig` whose latents it reads.
     :param latent_dim: D.
@@ -54,7 +56,8 @@ class Forecaster(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.proj = nn.Linear(width, latent_dim)
-        self.trend = nn.Parameter(torch.zeros(TREND_POWERS, context + 1, latent_dim))  # the last row is a constant
+        # The last row is a constant.
+        self.trend = nn.Parameter(torch.zeros(TREND_POWERS, context + 1, latent_dim))
         initialise(self, self.blocks)
         nn.init.zeros_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)
@@ -83,8 +86,9 @@ class Forecaster(nn.Module):
         ids = torch.arange(slices * n, device=context.device).expand(batch, -1)
         table = rope.token_table(times / self.encoder.slice_period, ids, self.encoder.grid, self.head_dim)
         query_ids = torch.arange(n, device=context.device).expand(batch * horizons, -1)
-        query_table = rope.token_table(dt.reshape(-1, 1) / self.encoder.slice_period, query_ids,
-                                       self.encoder.grid, self.head_dim)
+        query_table = rope.token_table(
+            dt.reshape(-1, 1) / self.encoder.slice_period, query_ids, self.encoder.grid, self.head_dim
+        )
 
         x = self.embed(context.flatten(1, 2))
         q = (self.query(newest)[:, None] + step[:, :, None]).flatten(0, 1)  # [B * K, N, width]
@@ -101,8 +105,10 @@ class Forecaster(nn.Module):
         attn = block.attn
         context_q, context_k, context_v = attn.project(block.norm1(x), table)
         query_q, query_k, query_v = attn.project(block.norm1(q), query_table)
-        keys, values = (torch.cat((of_context.repeat_interleave(horizons, 0), of_query), 2)
-                        for of_context, of_query in ((context_k, query_k), (context_v, query_v)))
+        keys, values = (
+            torch.cat((of_context.repeat_interleave(horizons, 0), of_query), 2)
+            for of_context, of_query in ((context_k, query_k), (context_v, query_v))
+        )
         x = x + attn.attend(context_q, context_k, context_v)
         q = q + attn.attend(query_q, keys, values)
         return x + block.mlp(block.norm2(x)), q + block.mlp(block.norm2(q))

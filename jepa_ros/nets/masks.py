@@ -157,10 +157,11 @@ def equalise(masks, grid, slices):
     Cut a batch of masks to equal numbers of tokens, so that they can be stacked, and repeat them over the
     slices.
 
-    The official codes cut the last tokens, which are always those at the bottom (I-JEPA) or of the last slices
-    (V-JEPA); we cut cells at random and the same ones of every slice, so that tubes stay tubes. They cut on each
-    GPU, we cut the whole batch, so that more processes see the same: of 16 x 16 patches, short- and long-range
-    tubes leave the encoder about 24 and 6 % over 24 clips (V-JEPA 2's GPU), 17 and 5 % over a thousand.
+    The official codes cut the last tokens, which are always those at the bottom (I-JEPA) or of the last
+    slices (V-JEPA); we cut cells at random and the same ones of every slice, so that tubes stay tubes. They
+    cut on each GPU, we cut the whole batch, so that more processes see the same: of 16 x 16 patches, short-
+    and long-range tubes leave the encoder about 24 and 6 % over 24 clips (V-JEPA 2's GPU), 17 and 5 % over a
+    thousand.
 
     :param masks: B `ClipMask` of one recipe.
     :returns: context ids int64 [B, M], target ids int64 [B, K, Q], ascending, indices as in

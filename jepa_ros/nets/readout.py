@@ -2,9 +2,9 @@
 """
 The readout: futures to one image point and its covariance per horizon.
 
-Every token votes with a Gaussian (its own centre plus an offset, and a covariance) and a weight; the answer is the
-mean and covariance of that mixture. Where the tokens disagree the covariance grows by itself, and a hidden object can
-be placed between tokens.
+Every token votes with a Gaussian (its own centre plus an offset, and a covariance) and a weight; the answer
+is the mean and covariance of that mixture. Where the tokens disagree the covariance grows by itself, and a
+hidden object can be placed between tokens.
 """
 
 import torch
@@ -14,7 +14,9 @@ from jepa_ros.nets import rotary as rope
 from jepa_ros.nets.forecaster import DtEmbedding
 from jepa_ros.nets.vit import NORM_EPS, Block, initialise
 
-MIN_STD = 0.003  # of the image: below the size of a pixel of any encoder, so that the likelihood stays bounded
+MIN_STD = (
+    0.003  # of the image: below the size of a pixel of any encoder, so that the likelihood stays bounded
+)
 
 
 class PointReadout(nn.Module):
@@ -54,8 +56,8 @@ class PointReadout(nn.Module):
         point = (weight * votes).sum(1)
         spread = votes - point[:, None]
         a, b, c = triangle.unbind(-1)  # L = [[a, 0], [b, c]]
-        xx = a * a + MIN_STD ** 2 + spread[..., 0] ** 2
+        xx = a * a + MIN_STD**2 + spread[..., 0] ** 2
         xy = a * b + spread[..., 0] * spread[..., 1]
-        yy = b * b + c * c + MIN_STD ** 2 + spread[..., 1] ** 2
+        yy = b * b + c * c + MIN_STD**2 + spread[..., 1] ** 2
         moments = (weight * torch.stack((xx, xy, xy, yy), -1)).sum(1)
         return point, moments.unflatten(-1, (2, 2))

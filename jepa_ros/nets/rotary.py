@@ -2,11 +2,11 @@
 """
 3D rotary positions: time, row and column turn pairs of features of every query and key.
 
-As in V-JEPA 2 (Assran et al. 2025, facebookresearch/vjepa2), each axis owns `2 * ((E // 3) // 2)` of the E features
-of a head, theta is 10000, and what is left over is not turned. Two things differ, because a robot's camera is no
-video file: time is the true time offset in units of the nominal slice period rather than an index, so a dropped
-frame does not shift the clock; and cosines and sines stand beside each other pair by pair (the published code
-expands them in another order, a known slip that a checkpoint loader has to reproduce).
+As in V-JEPA 2 (Assran et al. 2025, facebookresearch/vjepa2), each axis owns `2 * ((E // 3) // 2)` of the E
+features of a head, theta is 10000, and what is left over is not turned. Two things differ, because a robot's
+camera is no video file: time is the true time offset in units of the nominal slice period rather than an
+index, so a dropped frame does not shift the clock; and cosines and sines stand beside each other pair by pair
+(the published code expands them in another order, a known slip that a checkpoint loader has to reproduce).
 
 Attention depends on differences of angles only, so the origin of time is free.
 """
@@ -32,7 +32,8 @@ def angles(positions, head_dim):
     Angles of one axis.
 
     :param positions: float [...], position along the axis (slice periods, rows or columns).
-    :returns: float32 [..., E // 3 // 2], radians. Computed in float64: a session's clock may have run for days.
+    :returns: float32 [..., E // 3 // 2], radians. Computed in float64: a session's clock may have run for
+        days.
     """
     return (positions.double()[..., None] * axis_frequencies(head_dim).double().to(positions.device)).float()
 
@@ -42,9 +43,11 @@ def table(time_cos_sin, row_cos_sin, column_cos_sin, head_dim, interleave=True):
     Join the axes into the table that `rotate` takes.
 
     :param time_cos_sin: pair of float [..., M, P], cosine and sine of the angles; likewise rows and columns.
-    :param interleave: angles stand pair by pair; False repeats the whole axis, as the weights of V-JEPA 2 need it.
+    :param interleave: angles stand pair by pair; False repeats the whole axis, as the weights of V-JEPA 2
+        need it.
     :returns: (cos, sin), each float [..., M, E]; features that belong to no axis get cos 1 and sin 0.
     """
+
     def expand(axes):
         if interleave:
             return torch.cat(axes, dim=-1).repeat_interleave(2, dim=-1)
@@ -77,7 +80,8 @@ def rotate(x, rotary):
     Turn adjacent pairs of features.
 
     :param x: float [..., M, E], queries or keys.
-    :param rotary: (cos, sin) as `table` gives them, broadcastable to x; None turns nothing (positions were added).
+    :param rotary: (cos, sin) as `table` gives them, broadcastable to x; None turns nothing (positions were
+        added).
     """
     if rotary is None:
         return x

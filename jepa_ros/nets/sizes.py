@@ -21,8 +21,9 @@ class Size:
     mlp_width: int
 
 
-# Widths, depths and heads of ViT (Dosovitskiy et al. 2021, Zhai et al. 2022) as used by facebookresearch/ijepa and
-# facebookresearch/vjepa2. `giant` has 16 heads in I-JEPA; V-JEPA 2 uses 22, which is what we take for video.
+# Widths, depths and heads of ViT (Dosovitskiy et al. 2021, Zhai et al. 2022) as used by
+# facebookresearch/ijepa and facebookresearch/vjepa2. `giant` has 16 heads in I-JEPA; V-JEPA 2 uses 22, which
+# is what we take for video.
 SIZES = {
     'tiny': Size(192, 12, 3, 768),
     'small': Size(384, 12, 6, 1536),

@@ -3,10 +3,10 @@
 The encoder: a vision transformer over tubelets (video) or patches (image, tubelet 1).
 
 Pre-norm blocks, LayerNorm eps 1e-6, query/key/value bias, GELU, no class token: the recipe that I-JEPA
-(Assran et al. 2023) and V-JEPA (Bardes et al. 2024) share. What is ours is the attention pattern: a video encoder is
-`bidirectional`, or *block-causal* with a sliding window, where a token attends to its own slice and to the
-`window - 1` slices before it. The second can be computed slice by slice with cached keys and values (`step`), and
-gives the same latents as one pass over the whole sequence.
+(Assran et al. 2023) and V-JEPA (Bardes et al. 2024) share. What is ours is the attention pattern: a video
+encoder is `bidirectional`, or *block-causal* with a sliding window, where a token attends to its own slice
+and to the `window - 1` slices before it. The second can be computed slice by slice with cached keys and
+values (`step`), and gives the same latents as one pass over the whole sequence.
 """
 
 from dataclasses import asdict, dataclass
@@ -47,7 +47,9 @@ class EncoderConfig:
     def __post_init__(self):
         height, width = self.image_size
         if height % self.patch or width % self.patch:
-            raise JepaError(f'image_size must be multiples of the patch ({self.patch}), found {height}x{width}')
+            raise JepaError(
+                f'image_size must be multiples of the patch ({self.patch}), found {height}x{width}'
+            )
 
     @property
     def grid(self):
@@ -117,7 +119,10 @@ class Block(nn.Module):
 
 
 def initialise(module, depth_of=None):
-    """Truncated normal weights (std 0.02), zero biases, and V-JEPA's rescaling of each block's output layers by depth."""
+    """
+    Truncated normal weights (std 0.02), zero biases, and V-JEPA's rescaling of each block's output layers by
+    depth.
+    """
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Conv3d)):
             nn.init.trunc_normal_(part.weight, std=0.02)
@@ -158,8 +163,9 @@ class Encoder(nn.Module):
         self.width, self.heads, self.head_dim = size.width, size.heads, size.width // size.heads
         kernel = (config.tubelet, config.patch, config.patch)
         self.patch_embed = nn.Conv3d(3, self.width, kernel, stride=kernel)
-        self.blocks = nn.ModuleList(Block(size.width, size.heads, size.mlp_width)
-                                    for _ in range(config.depth or size.depth))
+        self.blocks = nn.ModuleList(
+            Block(size.width, size.heads, size.mlp_width) for _ in range(config.depth or size.depth)
+        )
         self.norm = nn.LayerNorm(self.width, eps=NORM_EPS)
         initialise(self, self.blocks)
 
@@ -180,7 +186,8 @@ class Encoder(nn.Module):
 
         :param frames: float [B, 3, F, height, width], normalised.
         :param times: float [B, T], time of each slice's newest frame in seconds; any origin.
-        :param ids: int64 [B, M], the tokens to keep; the others are dropped before the first block. All by default.
+        :param ids: int64 [B, M], the tokens to keep; the others are dropped before the first block. All by
+            default.
         :returns: float [B, M, D], after the final norm.
         """
         x = self.embed(frames)
@@ -216,8 +223,10 @@ class Encoder(nn.Module):
         """
         x, n = self.embed(frames), self.config.tokens
         cell = torch.arange(n, device=x.device)
-        rows, columns = (rope.angles(axis, self.head_dim) for axis in (cell // self.config.grid[1],
-                                                                       cell % self.config.grid[1]))
+        rows, columns = (
+            rope.angles(axis, self.head_dim)
+            for axis in (cell // self.config.grid[1], cell % self.config.grid[1])
+        )
         time = tuple(part.expand(n, -1) for part in time_rotary)
         rotary = rope.table(time, (rows.cos(), rows.sin()), (columns.cos(), columns.sin()), self.head_dim)
         bias, present = torch.cat((bias, bias.new_zeros(n))), []
@@ -228,5 +237,7 @@ class Encoder(nn.Module):
 
 
 def normalise_output(latents):
-    """LayerNorm without affine: the space that JEPA targets, our published latents and the futures live in."""
+    """
+    LayerNorm without affine: the space that JEPA targets, our published latents and the futures live in.
+    """
     return F.layer_norm(latents, latents.shape[-1:])

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clips of a run: its recordings, opened, and random clips that follow from (seed, stage, step, index) alone."""
+"""
+The clips of a run: its recordings, opened, and random clips that follow from (seed, stage, step, index)
+alone.
+"""
 
 import zlib
 from pathlib import Path
@@ -31,7 +34,8 @@ class Clips:
     :param cache: folder for decoded frames.
     :param size: height and width of the frames; the encoder's by default.
     :param progress: show a bar while recordings are decoded into the cache.
-    :raises JepaError: for a pattern that finds nothing, a file in two splits, or recordings too short for a clip.
+    :raises JepaError: for a pattern that finds nothing, a file in two splits, or recordings too short for a
+        clip.
 
     Attributes: `sampler`, of random clips to train on, and `validation`, list of `Clip`.
     """
@@ -43,25 +47,45 @@ class Clips:
             raise JepaError('data.train and data.validation must each name recordings, found an empty list')
         assert_disjoint(train=train, validation=validation, held_out=expand(data.held_out, roots))
         self.size = size = tuple(size or config.encoder.image_size)
-        reading = {'labels': data.labels, 'vectors': data.vectors, 'rate': data.image_rate, 'stream': data.stream,
-                   'workers': data.workers, 'progress': progress}
-        cutting = {'size': size, 'frames': data.slices * config.encoder.tubelet, 'frame_period': data.frame_period}
+        reading = {
+            'labels': data.labels,
+            'vectors': data.vectors,
+            'rate': data.image_rate,
+            'stream': data.stream,
+            'workers': data.workers,
+            'progress': progress,
+        }
+        cutting = {
+            'size': size,
+            'frames': data.slices * config.encoder.tubelet,
+            'frame_period': data.frame_period,
+        }
 
         def load(patterns):
-            return load_sequences(patterns, tuple(round(side * CACHE_MARGIN) for side in size), cache, **reading)
+            return load_sequences(
+                patterns, tuple(round(side * CACHE_MARGIN) for side in size), cache, **reading
+            )
 
         augment = Augment(tuple(data.crop), data.flip, tuple(data.aspect) or None)
         sequences = load(train)
         balance = {'weights': data.weights or None, 'balance': data.balance}
-        self.sampler = ClipSampler(sequences, **cutting, **balance, jitter=data.jitter, drop=data.drop,
-                                   stretch=tuple(data.stretch), augment=augment)
+        self.sampler = ClipSampler(
+            sequences,
+            **cutting,
+            **balance,
+            jitter=data.jitter,
+            drop=data.drop,
+            stretch=tuple(data.stretch),
+            augment=augment,
+        )
         self._plain = ClipSampler(sequences, **cutting, **balance)
         self._paths = {}
         for sequence in sequences:
             self._paths.setdefault(sequence.name, []).append(str(sequence.path))
         of_validation = ClipSampler(load(validation), **cutting)
-        self.validation = [clip for clip, _ in self._sample('validation', 0, range(data.validation_clips), of_validation)] \
-            or list(of_validation.clips(data.validation_stride))
+        self.validation = [
+            clip for clip, _ in self._sample('validation', 0, range(data.validation_clips), of_validation)
+        ] or list(of_validation.clips(data.validation_stride))
         self._watched = None
 
     def resized(self, size):
@@ -74,14 +98,14 @@ class Clips:
 
         :param name: of the stage; `rows`: indices of clips in the batch.
         :param read: takes a `Clip` and returns an array; the labels by default.
-        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), and what was read: labels float32 [B, T, 2]
-            (NaN: none).
+        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), and what was read: labels float32
+            [B, T, 2] (NaN: none).
         """
         tubelet = self.config.encoder.tubelet
         frames, times, found = [], [], []
         for clip, rng in self._sample(name, step, rows):
             frames.append(_light(rng, clip.images, self.config.data.light))
-            times.append(clip.times[tubelet - 1::tubelet].astype(np.float32))
+            times.append(clip.times[tubelet - 1 :: tubelet].astype(np.float32))
             found.append((read or self.labels)(clip))
         return np.stack(frames), np.stack(times), np.stack(found)
 
@@ -96,7 +120,10 @@ class Clips:
             yield (sampler or self.sampler).sample(rng), rng
 
     def splits(self):
-        """Clips that figures are computed on, by split: some of those trained on, unchanged, and all for validation."""
+        """
+        Clips that figures are computed on, by split: some of those trained on, unchanged, and all for
+        validation.
+        """
         if self._watched is None:
             count = min(WATCHED, len(self.validation))
             self._watched = [clip for clip, _ in self._sample('watched', 0, range(count), self._plain)]
@@ -107,7 +134,7 @@ class Clips:
         name, tubelet = self.config.readout.name, self.config.encoder.tubelet
         found = np.full((self.config.data.slices, 2), np.nan, np.float32)
         if name in clip.points:
-            xy, state = (values[tubelet - 1::tubelet] for values in clip.points[name])
+            xy, state = (values[tubelet - 1 :: tubelet] for values in clip.points[name])
             found[state > 0] = xy[state > 0]
         return found
 
@@ -121,11 +148,16 @@ def expand(patterns, roots):
     """
     found = []
     for pattern in patterns:
-        hits = [str(Path(root) / pattern) for root in roots
-                if Path(pattern).is_absolute() or any(Path(root).glob(pattern)) or (Path(root) / pattern).exists()]
+        hits = [
+            str(Path(root) / pattern)
+            for root in roots
+            if Path(pattern).is_absolute() or any(Path(root).glob(pattern)) or (Path(root) / pattern).exists()
+        ]
         if not hits:
-            raise JepaError(f'no file matches {pattern} in {", ".join(map(str, roots))}: name the folder that holds '
-                            'it with --data')
+            raise JepaError(
+                f'no file matches {pattern} in {", ".join(map(str, roots))}: name the folder that holds '
+                'it with --data'
+            )
         found.append(hits[0])
     return found
 

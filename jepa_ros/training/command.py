@@ -21,7 +21,8 @@ More examples:
   torchrun --nproc-per-node 8 -m jepa_ros.cli train vjepa2_vitl --data DIR --set parallel=fsdp
   tensorboard --logdir runs
 
-A run's folder holds last.pt (where it goes on), best.pt (the best by validation), metrics.jsonl and TensorBoard's events.
+A run's folder holds last.pt (where it goes on), best.pt (the best by validation), metrics.jsonl and
+TensorBoard's events.
 
 Configuration keys (type, default, meaning):
 """
@@ -29,21 +30,44 @@ Configuration keys (type, default, meaning):
 
 def configure(parser):
     """Declare the command's arguments."""
-    parser.description = ('Train an encoder on your recordings, and the forecaster (and readout) that run behind it on the '
-                          'robot.\nAn interrupted run goes on where it stopped.')
+    parser.description = (
+        'Train an encoder on your recordings, and the forecaster (and readout) that run behind it on the '
+        'robot.\nAn interrupted run goes on where it stopped.'
+    )
     parser.epilog = EPILOG + '\n'.join(f'  {line}' for line in configuration.reference())
-    parser.add_argument('config', nargs='?', help='a YAML file, or the name of one in config/train: '
-                        + ', '.join(shipped()))
-    parser.add_argument('--data', action='append', metavar='DIR',
-                        help='folder in which relative patterns are looked up (repeatable; default: here)')
+    parser.add_argument(
+        'config', nargs='?', help='a YAML file, or the name of one in config/train: ' + ', '.join(shipped())
+    )
+    parser.add_argument(
+        '--data',
+        action='append',
+        metavar='DIR',
+        help='folder in which relative patterns are looked up (repeatable; default: here)',
+    )
     parser.add_argument('--out', metavar='DIR', help='folder of the run (default: runs/NAME)')
-    parser.add_argument('--cache', default='.cache/jepa_ros', metavar='DIR',
-                        help='folder for decoded frames (default: %(default)s)')
-    parser.add_argument('--init-from', metavar='CHECKPOINT', help='start from these weights: the key init_from')
-    parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', dest='overrides',
-                        help='override a configuration key (repeatable)')
-    parser.add_argument('--threads', type=int, default=0, metavar='N', help='CPU threads (default: as torch chooses)')
-    parser.add_argument('--reference', action='store_true', help='print the table of the keys in Markdown, and leave')
+    parser.add_argument(
+        '--cache',
+        default='.cache/jepa_ros',
+        metavar='DIR',
+        help='folder for decoded frames (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--init-from', metavar='CHECKPOINT', help='start from these weights: the key init_from'
+    )
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        dest='overrides',
+        help='override a configuration key (repeatable)',
+    )
+    parser.add_argument(
+        '--threads', type=int, default=0, metavar='N', help='CPU threads (default: as torch chooses)'
+    )
+    parser.add_argument(
+        '--reference', action='store_true', help='print the table of the keys in Markdown, and leave'
+    )
 
 
 def shipped():
@@ -61,7 +85,10 @@ def find(name_or_path):
     if path.is_file():
         return path
     if path.name.removesuffix('.yaml') not in known or path.parent != Path():
-        raise JepaError(f'expected a configuration as a YAML file or one of {", ".join(known)}, found {str(name_or_path)!r}')
+        raise JepaError(
+            f'expected a configuration as a YAML file or one of {", ".join(known)}, '
+            f'found {str(name_or_path)!r}'
+        )
     return known[path.name.removesuffix('.yaml')]
 
 

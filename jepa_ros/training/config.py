@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The training configuration: one typed table that the YAML files, `--set` and `jepa train --help` are read against.
+The training configuration: one typed table that the YAML files, `--set` and `jepa train --help` are read
+against.
 
 An unknown or ill-typed key is an error that names the nearest valid one.
 """
@@ -34,13 +35,19 @@ def _key(default, help_text, machine=False):
 class Data:
     """Where clips come from, and how they are cut and changed."""
 
-    train: list[str] = _key([], 'files, folders or globs to train on: videos, bags, image folders, WebDataset shards')
+    train: list[str] = _key(
+        [], 'files, folders or globs to train on: videos, bags, image folders, WebDataset shards'
+    )
     weights: list[float] = _key([], 'how often each entry of train is drawn; empty: by its number of frames')
     balance: float = _key(1.0, 'recordings of an entry are drawn by their frames to this power; 0: all alike')
     validation: list[str] = _key([], 'the same for validation; no file may stand in two lists')
     held_out: list[str] = _key([], 'the same for the final figures; never read by the trainer')
-    labels: dict[str, str] = _key({}, 'readout name: bag topic with its image point (geometry_msgs/PointStamped)')
-    vectors: dict[str, str] = _key({}, 'name: bag topic with a vector (JointState, Twist, PoseStamped, Float64MultiArray)')
+    labels: dict[str, str] = _key(
+        {}, 'readout name: bag topic with its image point (geometry_msgs/PointStamped)'
+    )
+    vectors: dict[str, str] = _key(
+        {}, 'name: bag topic with a vector (JointState, Twist, PoseStamped, Float64MultiArray)'
+    )
     frame_period: float = _key(0.05, 'seconds between the frames of a clip')
     slices: int = _key(10, 'tubelets in a clip')
     jitter: float = _key(0.3, 'random shift of every asked frame, as a share of frame_period')
@@ -49,11 +56,19 @@ class Data:
     crop: list[float] = _key([0.6, 1.0], 'range of the area of the random crop, one crop for a whole clip')
     aspect: list[float] = _key([], 'range of a random factor on the aspect ratio of the crop; empty: none')
     flip: bool = _key(True, 'mirror half of the clips')
-    light: float = _key(0.25, 'range of random brightness, contrast and colour gain, one draw for a whole clip')
+    light: float = _key(
+        0.25, 'range of random brightness, contrast and colour gain, one draw for a whole clip'
+    )
     validation_stride: float = _key(1.0, 'seconds between the starts of validation clips')
-    validation_clips: int = _key(0, 'that many random ones instead, the same in every run; 0: all, validation_stride apart')
-    image_rate: float | None = _key(None, 'frames per second of folders of numbered images; null: single images')
-    stream: bool = _key(False, 'decode whenever a clip needs it, for sets that no disk holds decoded', machine=True)
+    validation_clips: int = _key(
+        0, 'that many random ones instead, the same in every run; 0: all, validation_stride apart'
+    )
+    image_rate: float | None = _key(
+        None, 'frames per second of folders of numbered images; null: single images'
+    )
+    stream: bool = _key(
+        False, 'decode whenever a clip needs it, for sets that no disk holds decoded', machine=True
+    )
     workers: int = _key(0, 'processes that make batches; 0: one thread of the trainer', machine=True)
 
 
@@ -88,8 +103,8 @@ class Masks:
     """
     What the predictor must fill, drawn per clip (vjepa) or per frame (ijepa).
 
-    vjepa: tubes; half of the steps use the short-range ones, half the long-range ones. ijepa: target blocks, and a context
-    block without them.
+    vjepa: tubes; half of the steps use the short-range ones, half the long-range ones. ijepa: target blocks,
+    and a context block without them.
     """
 
     short_blocks: int = _key(8, 'blocks in a short-range mask')
@@ -98,10 +113,15 @@ class Masks:
     long_scale: float = _key(0.7, 'area of each, as a share of the image')
     target_blocks: int = _key(4, 'target blocks of ijepa')
     target_scale: list[float] = _key([0.15, 0.2], 'range of the area of each, as a share of the image')
-    context_scale: list[float] = _key([0.85, 1.0], 'range of the area of the context block, targets not yet cut out')
+    context_scale: list[float] = _key(
+        [0.85, 1.0], 'range of the area of the context block, targets not yet cut out'
+    )
     min_keep: int = _key(10, 'the context keeps more patches than this')
-    both: bool = _key(False, 'vjepa: a short-range and a long-range mask in every step, as the official code has it; it takes '
-                      'twice as long')
+    both: bool = _key(
+        False,
+        'vjepa: a short-range and a long-range mask in every step, as the official code has it; it takes '
+        'twice as long',
+    )
 
 
 @dataclass
@@ -124,8 +144,11 @@ class ActionForecaster(Transformer):
     context: int = _key(4, 'slices it reads')
     state: str = _key('', 'which entry of data.vectors is the state of the robot; empty: no such forecaster')
     states: int = _key(7, 'elements of the state')
-    action: str = _key('differences', 'what an action is: differences (of the state), pose_differences (V-JEPA 2-AC: x, y, z, '
-                       'roll, pitch, yaw, gripper), or an entry of data.vectors with commands')
+    action: str = _key(
+        'differences',
+        'what an action is: differences (of the state), pose_differences (V-JEPA 2-AC: x, y, z, '
+        'roll, pitch, yaw, gripper), or an entry of data.vectors with commands',
+    )
     actions: int = _key(7, 'elements of an action')
 
 
@@ -143,14 +166,16 @@ class Stage:
 
     steps: int = _key(3000, 'updates; 0 leaves the stage out')
     batch: int = _key(16, 'clips in an update, over all processes')
-    accumulate: int = _key(1, 'parts of the batch that go through one after the other, to save memory', machine=True)
+    accumulate: int = _key(
+        1, 'parts of the batch that go through one after the other, to save memory', machine=True
+    )
     rate: float = _key(1e-3, 'peak learning rate')
     rate_start: float = _key(0.0, 'learning rate at which the warm-up begins')
     rate_end: float | None = _key(None, 'learning rate of the last update (cosine); null: 1 % of the peak')
     warmup: int = _key(200, 'updates of linear warm-up')
     weight_decay: float = _key(0.04, 'on weights of two and more dimensions, first update')
     weight_decay_end: float | None = _key(None, 'the same, last update (cosine); null: as at first')
-    betas: list[float] = _key([0.9, 0.95], 'decay of AdamW\'s two averages')
+    betas: list[float] = _key([0.9, 0.95], "decay of AdamW's two averages")
 
 
 @dataclass
@@ -158,22 +183,34 @@ class Pretraining(Stage):
     """The encoder learns to fill masks."""
 
     objective: str = _key('vjepa', 'vjepa (tubes over a clip) or ijepa (blocks in every frame)')
-    norm: str = _key('l1', 'distance to the target: l1 (V-JEPA), smooth_l1 (I-JEPA\'s code) or l2 (I-JEPA\'s paper)')
+    norm: str = _key(
+        'l1', "distance to the target: l1 (V-JEPA), smooth_l1 (I-JEPA's code) or l2 (I-JEPA's paper)"
+    )
     ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, first to last update (linear)')
-    context_loss: float = _key(0.0, 'weight of V-JEPA 2.1\'s loss on context tokens (there 0.5); 0: none')
-    context_loss_rise: list[int] = _key([15000, 30000], 'updates between which that weight rises from 0 to its value')
-    forecast: float = _key(0.0, 'weight of the forecaster\'s loss, which then teaches the encoder too; 0: only in heads')
+    context_loss: float = _key(0.0, "weight of V-JEPA 2.1's loss on context tokens (there 0.5); 0: none")
+    context_loss_rise: list[int] = _key(
+        [15000, 30000], 'updates between which that weight rises from 0 to its value'
+    )
+    forecast: float = _key(
+        0.0, "weight of the forecaster's loss, which then teaches the encoder too; 0: only in heads"
+    )
 
 
 @dataclass
 class Distillation(Stage):
-    """The encoder learns what a larger one sees, often one that looks both ways; instead of pretraining, or after it."""
+    """The encoder learns what a larger one sees, often one that looks both ways."""
 
-    teacher: str = _key('', 'weights of the teacher: a checkpoint of jepa train, or published ones (then with model)')
-    model: str = _key('', 'which published model the weights are, as jepa info --families lists them; empty: a checkpoint')
+    teacher: str = _key(
+        '', 'weights of the teacher: a checkpoint of jepa train, or published ones (then with model)'
+    )
+    model: str = _key(
+        '', 'which published model the weights are, as jepa info --families lists them; empty: a checkpoint'
+    )
     image_size: list[int] = _key([], 'height and width in which the teacher sees the clips; empty: its own')
     width: int = _key(1024, 'latent width of the teacher')
-    ema: list[float] = _key([0.99, 0.9999], 'momentum of the target encoder, which is kept, first to last update (linear)')
+    ema: list[float] = _key(
+        [0.99, 0.9999], 'momentum of the target encoder, which is kept, first to last update (linear)'
+    )
 
 
 @dataclass
@@ -183,7 +220,9 @@ class Heads(Stage):
     steps: int = _key(5000, 'updates; 0 leaves the stage out')
     warmup: int = _key(100, 'updates of linear warm-up')
     clips: int = _key(4000, 'clips that are encoded once, and that the heads learn from')
-    window: int = _key(0, 'slices that a bidirectional encoder (encoder.window 0) encodes at once, the newest known one last')
+    window: int = _key(
+        0, 'slices that a bidirectional encoder (encoder.window 0) encodes at once, the newest known one last'
+    )
 
 
 @dataclass
@@ -203,16 +242,24 @@ class Config:
     name: str = _key('jepa', 'name of the model')
     seed: int = _key(0, 'everything random follows from it and the step')
     licence: str = _key('Apache-2.0', 'licence of the weights that come out')
-    init_from: str = _key('', 'start from the weights in this file: a checkpoint of jepa train, or published weights')
-    init_model: str = _key('', 'which published model init_from is (vjepa2-vitl, ...); empty: a checkpoint of jepa train')
+    init_from: str = _key(
+        '', 'start from the weights in this file: a checkpoint of jepa train, or published weights'
+    )
+    init_model: str = _key(
+        '', 'which published model init_from is (vjepa2-vitl, ...); empty: a checkpoint of jepa train'
+    )
     stages: list[str] = _key(['pretraining', 'heads'], 'what is trained, in this order')
     clip: float = _key(1.0, 'largest norm of the gradient of a module; 0: not clipped')
     bf16: bool = _key(True, 'compute in bfloat16 where autocast allows')
     device: str = _key('auto', 'auto (cuda where there is one), cpu, cuda or cuda:N', machine=True)
     parallel: str = _key('auto', 'none, ddp or fsdp; auto: ddp under torchrun, else none', machine=True)
     compile: bool = _key(False, 'compile the blocks with torch.compile', machine=True)
-    recompute: bool = _key(False, 'forget what blocks computed until the backward pass: less memory, more work', machine=True)
-    most_skipped: int = _key(10, 'updates in a row that may be skipped for a loss or gradient that is not finite')
+    recompute: bool = _key(
+        False, 'forget what blocks computed until the backward pass: less memory, more work', machine=True
+    )
+    most_skipped: int = _key(
+        10, 'updates in a row that may be skipped for a loss or gradient that is not finite'
+    )
     log_every: int = _key(20, 'updates between lines of metrics.jsonl and TensorBoard', machine=True)
     validate_every: int = _key(250, 'updates between validations')
     save_every: int = _key(250, 'updates between checkpoints', machine=True)
@@ -223,7 +270,9 @@ class Config:
     forecaster: Forecaster = field(default_factory=Forecaster, metadata={'help': 'forecaster'})
     readout: Readout = field(default_factory=Readout, metadata={'help': 'readout'})
     pretraining: Pretraining = field(default_factory=Pretraining, metadata={'help': 'stage pretraining'})
-    action_forecaster: ActionForecaster = field(default_factory=ActionForecaster, metadata={'help': 'action forecaster'})
+    action_forecaster: ActionForecaster = field(
+        default_factory=ActionForecaster, metadata={'help': 'action forecaster'}
+    )
     distillation: Distillation = field(default_factory=Distillation, metadata={'help': 'stage distillation'})
     heads: Heads = field(default_factory=Heads, metadata={'help': 'stage heads'})
     actions: Actions = field(default_factory=Actions, metadata={'help': 'stage actions'})
@@ -236,19 +285,26 @@ class Config:
         """
         weights = self.data.weights
         if weights and (len(weights) != len(self.data.train) or min(weights) < 0 or not sum(weights)):
-            raise JepaError(f'data.weights takes one number for each entry of data.train ({len(self.data.train)}), none '
-                            f'negative and not all 0, found {weights}')
-        for key, found, choice in (('stages', self.stages, STAGES), ('parallel', [self.parallel], PARALLEL),
-                                   ('pretraining.objective', [self.pretraining.objective], ('vjepa', 'ijepa')),
-                                   ('pretraining.norm', [self.pretraining.norm], ('l1', 'l2', 'smooth_l1'))):
+            raise JepaError(
+                f'data.weights takes one number for each entry of data.train ({len(self.data.train)}), none '
+                f'negative and not all 0, found {weights}'
+            )
+        for key, found, choice in (
+            ('stages', self.stages, STAGES),
+            ('parallel', [self.parallel], PARALLEL),
+            ('pretraining.objective', [self.pretraining.objective], ('vjepa', 'ijepa')),
+            ('pretraining.norm', [self.pretraining.norm], ('l1', 'l2', 'smooth_l1')),
+        ):
             if len(set(found)) != len(found) or not set(found) <= set(choice):
                 raise JepaError(f'{key} takes {", ".join(choice)}, none twice, found {", ".join(found)}')
         self._check_encoder()
         if 'heads' in self.stages and self.heads.steps or self.pretraining.forecast:
             self._check_forecaster()
         if self.readout.name and self.readout.name not in self.data.labels:
-            raise JepaError(f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
-                            f'found {self.readout.name!r}')
+            raise JepaError(
+                f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
+                f'found {self.readout.name!r}'
+            )
 
         if 'actions' in self.stages and self.actions.steps:
             self._check_actions()
@@ -256,46 +312,67 @@ class Config:
     def _check_actions(self):
         of, names = self.action_forecaster, sorted(self.data.vectors)
         if of.state not in names or of.action not in (*DIFFERENCES, *names):
-            raise JepaError(f'the stage actions needs action_forecaster.state from data.vectors ({names}) and action from there '
-                            f'or {", ".join(DIFFERENCES)}, found state {of.state!r} and action {of.action!r}')
+            raise JepaError(
+                f'the stage actions needs action_forecaster.state from data.vectors '
+                f'({names}) and action from there or {", ".join(DIFFERENCES)}, found state {of.state!r} and action {of.action!r}'
+            )
         if of.action in DIFFERENCES and of.actions != of.states:
-            raise JepaError(f'action_forecaster.actions must be as many as states ({of.states}) where an action is their '
-                            f'change, found {of.actions}')
+            raise JepaError(
+                f'action_forecaster.actions must be as many as states ({of.states}) where an action is their '
+                f'change, found {of.actions}'
+            )
         if of.action == 'pose_differences' and of.states != 7:
-            raise JepaError('action_forecaster.action pose_differences takes 7 states (x, y, z, roll, pitch, yaw, gripper), found '
-                            f'{of.states}')
+            raise JepaError(
+                'action_forecaster.action pose_differences takes 7 states (x, y, z, roll, pitch, yaw, '
+                f'gripper), found {of.states}'
+            )
         if self.data.flip:
-            raise JepaError('the stage actions needs data.flip: false, found true: a mirrored robot moves the other way')
+            raise JepaError(
+                'the stage actions needs data.flip: false, found true: a mirrored robot moves the other way'
+            )
         if self.encoder.window < 1 or self.data.slices <= of.context:
-            raise JepaError('the stage actions needs encoder.window >= 1 (it would read latents that have seen the future) and more '
-                            f'data.slices than action_forecaster.context, found window {self.encoder.window}, slices '
-                            f'{self.data.slices} and context {of.context}')
+            raise JepaError(
+                'the stage actions needs encoder.window >= 1 (it would read latents that have seen the '
+                'future) and more data.slices than action_forecaster.context, found window '
+                f'{self.encoder.window}, slices {self.data.slices} and context {of.context}'
+            )
 
     def _check_encoder(self):
         window, tubelet = self.encoder.window, self.encoder.tubelet
         if window < 0 or tubelet < 1 or (window == 1) != (tubelet == 1):
-            raise JepaError('expected encoder.window >= 2 with a tubelet of 2 or more (a stream), 0 with such a tubelet '
-                            f'(bidirectional), or 1 and 1 (an image encoder), found window {window}, tubelet {tubelet}')
+            raise JepaError(
+                'expected encoder.window >= 2 with a tubelet of 2 or more (a stream), 0 with such a tubelet '
+                f'(bidirectional), or 1 and 1 (an image encoder), found window {window}, tubelet {tubelet}'
+            )
         if (self.pretraining.objective == 'ijepa') != (tubelet == 1) and 'pretraining' in self.stages:
-            raise JepaError('pretraining.objective ijepa is for image encoders (tubelet 1) and vjepa for video encoders, '
-                            f'found {self.pretraining.objective} with tubelet {tubelet}')
+            raise JepaError(
+                'pretraining.objective ijepa is for image encoders (tubelet 1) and vjepa for video encoders, '
+                f'found {self.pretraining.objective} with tubelet {tubelet}'
+            )
         if self.pretraining.context_loss and self.pretraining.objective == 'ijepa':
             raise JepaError('pretraining.context_loss belongs to vjepa, found it with ijepa')
 
     def _check_forecaster(self):
-        """A bidirectional encoder's latents must not have seen the future: the window ends before what is forecast."""
+        """
+        A bidirectional encoder's latents must not have seen the future: the window ends before what is
+        forecast.
+        """
         past, key = self.forecaster.context, 'forecaster.context'
         if not self.encoder.window:
             past, key = self.heads.window, 'heads.window'
             if past < self.forecaster.context:
-                raise JepaError('a bidirectional encoder (encoder.window 0) needs heads.window, at least forecaster.context '
-                                f'({self.forecaster.context}), or the forecaster would read latents that have seen the future; '
-                                f'found {past}')
+                raise JepaError(
+                    'a bidirectional encoder (encoder.window 0) needs heads.window, at least '
+                    f'forecaster.context ({self.forecaster.context}), or the forecaster would read latents '
+                    f'that have seen the future; found {past}'
+                )
         longest = self.data.slices - past
         slice_period = self.data.frame_period * self.encoder.tubelet
         if longest < 1 or longest * slice_period < min(self.forecaster.horizons):
-            raise JepaError(f'data.slices ({self.data.slices}) must hold {key} ({past}) slices and the shortest horizon after '
-                            'them')
+            raise JepaError(
+                f'data.slices ({self.data.slices}) must hold {key} ({past}) slices and the shortest horizon '
+                'after them'
+            )
 
 
 def load(path, overrides=()):
@@ -355,15 +432,24 @@ def _differences(cls, old, new, prefix):
 
 def reference():
     """Every key with type, default and meaning, one line each: what `jepa train --help` prints."""
-    return [f'{row.name:<32}{row.kind:<18}{row.default:<26}{row.help}' for _, rows in _table(Config) for row in rows]
+    return [
+        f'{row.name:<32}{row.kind:<18}{row.default:<26}{row.help}'
+        for _, rows in _table(Config)
+        for row in rows
+    ]
 
 
 def reference_page():
     """The same as a page in Markdown, `docs/training_reference.md`."""
-    lines = ['# Configuration of a training run', '', '<!-- made by: jepa train --reference > docs/training_reference.md -->', '',
-             'Every key of the files in `config/train`, of `--set KEY=VALUE`, and of `jepa train --help`. An unknown or ill-typed key is',
-             'an error that names the nearest valid one. Keys marked * are about the machine or the log: they may change when a run is',
-             'resumed; any other change is refused by name.']
+    lines = [
+        '# Configuration of a training run',
+        '',
+        '<!-- made by: jepa train --reference > docs/training_reference.md -->',
+        '',
+        'Every key of the files in `config/train`, of `--set KEY=VALUE`, and of `jepa train --help`. An',
+        'unknown or ill-typed key is an error that names the nearest valid one. Keys marked * are about the',
+        'machine or the log: they may change when a run is resumed; any other change is refused by name.',
+    ]
     for title, rows in _table(Config):
         lines += ['', f'## {title}', '', '| key | type | default | meaning |', '|---|---|---|---|']
         for row in rows:
@@ -384,8 +470,15 @@ def _table(cls, prefix=''):
         else:
             default = entry.default if entry.default is not dataclasses.MISSING else entry.default_factory()
             kind = str(entry.type) if typing.get_args(entry.type) else entry.type.__name__
-            rows.append(Row(prefix + entry.name, kind.replace('None', 'null'), yaml_text(default), entry.metadata['help'],
-                            entry.metadata['machine']))
+            rows.append(
+                Row(
+                    prefix + entry.name,
+                    kind.replace('None', 'null'),
+                    yaml_text(default),
+                    entry.metadata['help'],
+                    entry.metadata['machine'],
+                )
+            )
     title = f'{prefix[:-1]}: {inspect.getdoc(cls).splitlines()[0]}' if prefix else inspect.getdoc(cls)
     return [(title, rows), *sections]
 
@@ -407,8 +500,11 @@ def _build(cls, values, prefix):
     built = {}
     for key, value in values.items():
         kind = fields[key].type
-        built[key] = _build(kind, value, f'{prefix}{key}.') if dataclasses.is_dataclass(kind) \
+        built[key] = (
+            _build(kind, value, f'{prefix}{key}.')
+            if dataclasses.is_dataclass(kind)
             else _typed(kind, value, prefix + key)
+        )
     return cls(**built)
 
 
@@ -422,8 +518,14 @@ def _typed(kind, value, name):
         return {key: _typed(arguments[1], item, name) for key, item in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and isinstance(value, kind) \
-            and not (kind is int and isinstance(value, bool)):
+    if (
+        isinstance(kind, type)
+        and not isinstance(kind, types.GenericAlias)
+        and isinstance(value, kind)
+        and not (kind is int and isinstance(value, bool))
+    ):
         return value
-    raise JepaError(f'configuration key {name} takes {getattr(kind, "__name__", kind) if not arguments else kind}, '
-                    f'found {value!r}')
+    raise JepaError(
+        f'configuration key {name} takes {getattr(kind, "__name__", kind) if not arguments else kind}, '
+        f'found {value!r}'
+    )

@@ -2,8 +2,8 @@
 """
 Draw how training runs went: loss, effective rank and skill over the steps, from their `metrics.jsonl`.
 
-Training and validation recordings are drawn apart: thin lines are of clips that were trained on, thick ones of validation clips,
-dots the mean loss of the training batches between two lines of the log.
+Training and validation recordings are drawn apart: thin lines are of clips that were trained on, thick ones
+of validation clips, dots the mean loss of the training batches between two lines of the log.
 
   jepa curves runs/conveyor_vjepa --out docs/curves.png
   jepa curves runs/conveyor_vjepa runs/conveyor_ijepa --out comparison.png
@@ -20,8 +20,13 @@ TRAIN, VALIDATION = 'train_clips', 'validation'
 def configure(parser):
     """Declare the command's arguments."""
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='folder of a run of jepa train')
-    parser.add_argument('--out', type=Path, default=Path('curves.png'), metavar='FIGURE',
-                        help='picture to write, png or svg (default: %(default)s)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('curves.png'),
+        metavar='FIGURE',
+        help='picture to write, png or svg (default: %(default)s)',
+    )
 
 
 def run(args):
@@ -57,24 +62,62 @@ def panels(lines):
     """
     What is drawn of a run.
 
-    :returns: dict of panel title to list of (split, name of the figure, label), panels without points left out.
+    :returns: dict of panel title to list of (split, name of the figure, label), panels without points left
+        out.
     """
     names = list(dict.fromkeys(name for line in lines for name in line))
-    found = {title: [(split, title, label) for split, label in (
-        ('train', 'training batches'), (TRAIN, 'training clips'), (VALIDATION, 'validation'))] for title in _losses(lines)}
-    found['effective rank of the latents'] = [(TRAIN, 'rank', 'training clips'), (VALIDATION, 'rank', 'validation')]
-    for kind, title in (('skill_shrunk_', 'skill over shrunk persistence'), ('skill_', 'skill over persistence')):
-        horizons = [name for name in names if name.startswith(kind) and name[len(kind):-1].replace('.', '').isdigit()]
-        found[title] = [(split, name, f'{name[len(kind):-1]} s' if split == VALIDATION else None)
-                        for name in horizons for split in (TRAIN, VALIDATION)]
+    found = {
+        title: [
+            (split, title, label)
+            for split, label in (
+                ('train', 'training batches'),
+                (TRAIN, 'training clips'),
+                (VALIDATION, 'validation'),
+            )
+        ]
+        for title in _losses(lines)
+    }
+    found['effective rank of the latents'] = [
+        (TRAIN, 'rank', 'training clips'),
+        (VALIDATION, 'rank', 'validation'),
+    ]
+    for kind, title in (
+        ('skill_shrunk_', 'skill over shrunk persistence'),
+        ('skill_', 'skill over persistence'),
+    ):
+        horizons = [
+            name
+            for name in names
+            if name.startswith(kind) and name[len(kind) : -1].replace('.', '').isdigit()
+        ]
+        found[title] = [
+            (split, name, f'{name[len(kind) : -1]} s' if split == VALIDATION else None)
+            for name in horizons
+            for split in (TRAIN, VALIDATION)
+        ]
     known = {(line['split'], name) for line in _by_stage(lines) for name in line}
-    return {title: curves for title, curves in found.items() if any((split, name) in known for split, name, _ in curves)}
+    return {
+        title: curves
+        for title, curves in found.items()
+        if any((split, name) in known for split, name, _ in curves)
+    }
 
 
 def _losses(lines):
-    """What training batches and validation clips both have, by stage, as losses of two stages do not compare: 'loss: heads'."""
-    of_split = {split: dict.fromkeys(f'{name}: {line["stage"]}' for line in lines if line['split'] == split for name in line
-                                     if name not in ('step', 'stage', 'split')) for split in ('train', VALIDATION)}
+    """
+    What training batches and validation clips both have, by stage, as losses of two stages do not compare:
+    'loss: heads'.
+    """
+    of_split = {
+        split: dict.fromkeys(
+            f'{name}: {line["stage"]}'
+            for line in lines
+            if line['split'] == split
+            for name in line
+            if name not in ('step', 'stage', 'split')
+        )
+        for split in ('train', VALIDATION)
+    }
     return [title for title in of_split['train'] if title in of_split[VALIDATION]]
 
 
@@ -100,7 +143,7 @@ def draw(runs, out):
     for axes, (name, found) in zip(grid, rows.items()):
         for panel, (title, curves) in zip(axes, found.items()):
             _panel(panel, title, curves, _by_stage(runs[name]))
-        for panel in axes[len(found):]:
+        for panel in axes[len(found) :]:
             panel.axis('off')
         axes[0].set_ylabel(name)
     try:
@@ -117,8 +160,15 @@ def _panel(axes, title, curves, lines):
         if split == 'train':
             axes.plot(steps, values, '.', markersize=2, color=colour, alpha=0.6, label=label)
         else:
-            axes.plot(steps, values, '.-', markersize=3, color=colour, linewidth=2.0 if split == VALIDATION else 0.8,
-                      label=label)
+            axes.plot(
+                steps,
+                values,
+                '.-',
+                markersize=3,
+                color=colour,
+                linewidth=2.0 if split == VALIDATION else 0.8,
+                label=label,
+            )
     if title.startswith('skill'):
         axes.axhline(0, color='grey', linewidth=0.8, linestyle=':')
     axes.set_title(title, fontsize=10)

@@ -33,24 +33,44 @@ class Model(nn.Module):
         super().__init__()
         values = config.encoder
         self.encoder_config = EncoderConfig(
-            size=values.size, depth=values.depth, image_size=tuple(values.image_size), patch=values.patch,
-            tubelet=values.tubelet, window=values.window,
-            slice_period=values.tubelet * config.data.frame_period)
+            size=values.size,
+            depth=values.depth,
+            image_size=tuple(values.image_size),
+            patch=values.patch,
+            tubelet=values.tubelet,
+            window=values.window,
+            slice_period=values.tubelet * config.data.frame_period,
+        )
         torch.manual_seed(config.seed)
         self.encoder = Encoder(self.encoder_config)
         width = self.encoder.width
         of = config.predictor
-        self.predictor = Predictor(self.encoder_config, width, of.width, of.depth, of.heads,
-                                   predicts_context=bool(config.pretraining.context_loss))
+        self.predictor = Predictor(
+            self.encoder_config,
+            width,
+            of.width,
+            of.depth,
+            of.heads,
+            predicts_context=bool(config.pretraining.context_loss),
+        )
         of = config.forecaster
         self.forecaster = Forecaster(self.encoder_config, width, of.context, of.width, of.depth, of.heads)
         of = config.readout
-        self.readout = PointReadout(self.encoder_config, width, of.width, of.depth, of.heads) if of.name else None
+        self.readout = (
+            PointReadout(self.encoder_config, width, of.width, of.depth, of.heads) if of.name else None
+        )
         self.target = copy.deepcopy(self.encoder).requires_grad_(False)
         of = config.action_forecaster
-        self.action_forecaster = ActionForecaster(self.encoder_config, width, of.actions, of.states, of.context, of.width,
-                                                  of.depth, of.heads) if of.state else None
-        self.projection = nn.Linear(width, config.distillation.width) if 'distillation' in config.stages else None
+        self.action_forecaster = (
+            ActionForecaster(
+                self.encoder_config, width, of.actions, of.states, of.context, of.width, of.depth, of.heads
+            )
+            if of.state
+            else None
+        )
+        self.projection = (
+            nn.Linear(width, config.distillation.width) if 'distillation' in config.stages else None
+        )
         # Mean of the training latents, for the shrunk persistence that a forecast has to beat.
         self.register_buffer('latent_mean', torch.zeros(width))
 

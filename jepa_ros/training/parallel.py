@@ -2,8 +2,9 @@
 """
 Where a run computes: the device, and this process's place among those that torchrun started.
 
-Everything here is PyTorch's own: DistributedDataParallel, or `fully_shard` (FSDP2). Every process makes the same list of
-clips and masks and takes its own equal share of the rows, so N processes compute the losses of one with the joined batch.
+Everything here is PyTorch's own: DistributedDataParallel, or `fully_shard` (FSDP2). Every process makes the
+same list of clips and masks and takes its own equal share of the rows, so N processes compute the losses of
+one with the joined batch.
 """
 
 import contextlib
@@ -20,8 +21,10 @@ from jepa_ros.errors import JepaError
 from jepa_ros.nets.predictor import Predictor
 from jepa_ros.nets.vit import Encoder
 
-PATIENCE = datetime.timedelta(hours=2)  # for other processes: the first one decodes recordings into the cache meanwhile
-# Modules whose forward calls their blocks as modules, so that a block can be gathered, or computed again, on its own.
+# For other processes: the first one decodes recordings into the cache meanwhile.
+PATIENCE = datetime.timedelta(hours=2)
+# Modules whose forward calls their blocks as modules, so that a block can be gathered, or computed again, on
+# its own.
 BLOCKWISE = (Encoder, Predictor)
 
 
@@ -31,8 +34,8 @@ class Place:
     :param parallel: `auto`, `none`, `ddp` or `fsdp`.
     :raises JepaError: for a device that is not there, or processes that do not fit what was asked for.
 
-    Attributes: `device`; `kind`, one of none, ddp and fsdp; `rank` and `world`; `leader`, True in the one process that
-    writes.
+    Attributes: `device`; `kind`, one of none, ddp and fsdp; `rank` and `world`; `leader`, True in the one
+    process that writes.
     """
 
     def __init__(self, device='auto', parallel='auto'):
@@ -43,11 +46,15 @@ class Place:
         if self.kind not in ('none', 'ddp', 'fsdp'):
             raise JepaError(f'parallel must be auto, none, ddp or fsdp, found {parallel!r}')
         if self.kind == 'none' and self.world > 1:
-            raise JepaError(f'parallel: none in {self.world} processes would train {self.world} times the same: expected '
-                            'ddp, fsdp or auto under torchrun')
+            raise JepaError(
+                f'parallel: none in {self.world} processes would train {self.world} times the same: expected '
+                'ddp, fsdp or auto under torchrun'
+            )
         if self.kind != 'none' and not under_torchrun:
-            raise JepaError(f'parallel: {self.kind} needs processes that torchrun started: torchrun --nproc-per-node N '
-                            '-m jepa_ros.cli train CONFIG')
+            raise JepaError(
+                f'parallel: {self.kind} needs processes that torchrun started: torchrun --nproc-per-node N '
+                '-m jepa_ros.cli train CONFIG'
+            )
         self.device = self._device(device)
         if self.device.type == 'cuda':
             torch.cuda.set_device(self.device)
@@ -107,7 +114,10 @@ class Place:
         return torch.cat(parts)
 
     def collect(self, tensor):
-        """A tensor as one process would have it: on the CPU in the leader, None elsewhere. Every process must call it."""
+        """
+        A tensor as one process would have it: on the CPU in the leader, None elsewhere. Every process must
+        call it.
+        """
         tensor = _full(tensor)
         return tensor.detach().cpu() if self.leader else None
 
@@ -121,7 +131,11 @@ class Place:
 
     def any(self, flag):
         """True where it is true in any process."""
-        return bool(flag) if self.world == 1 else bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+        return (
+            bool(flag)
+            if self.world == 1
+            else bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+        )
 
     @contextlib.contextmanager
     def leader_first(self):
@@ -135,14 +149,19 @@ class Place:
     def autocast(self, bf16):
         """:param bf16: True for bfloat16 where autocast allows."""
         # Cached casts would keep the gathered weights of every block.
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=self.kind != 'fsdp')
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=self.kind != 'fsdp'
+        )
 
     def shard(self, module):
-        """Spread a module's weights over the processes, where the run is of that kind. May be called again."""
+        """
+        Spread a module's weights over the processes, where the run is of that kind. May be called again.
+        """
         if self.kind != 'fsdp' or is_sharded(module):
             return
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
+
         self._mesh = self._mesh or init_device_mesh(self.device.type, (self.world,))
         for block in blocks_of(module):
             fully_shard(block, mesh=self._mesh)
@@ -157,7 +176,10 @@ class Place:
         if self.kind != 'ddp':
             return module
         return nn.parallel.DistributedDataParallel(
-            module, device_ids=[self.device] if self.device.type == 'cuda' else None, gradient_as_bucket_view=True)
+            module,
+            device_ids=[self.device] if self.device.type == 'cuda' else None,
+            gradient_as_bucket_view=True,
+        )
 
     @contextlib.contextmanager
     def reduction(self, module, last):
@@ -202,5 +224,6 @@ def like(tensor, pattern):
     """A whole tensor placed, and sharded, as `pattern` is."""
     if hasattr(pattern, 'full_tensor'):
         from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tensor.to(pattern.device), pattern.device_mesh, pattern.placements)
     return tensor.to(pattern.device)

@@ -2,8 +2,8 @@
 """
 How learning rate, weight decay and EMA momentum move over the updates of a stage.
 
-As in facebookresearch/ijepa and facebookresearch/vjepa2 (src/utils/schedulers.py): linear warm-up and cosine for the rate,
-cosine without a warm-up for weight decay, a straight line for the momentum.
+As in facebookresearch/ijepa and facebookresearch/vjepa2 (src/utils/schedulers.py): linear warm-up and cosine
+for the rate, cosine without a warm-up for weight decay, a straight line for the momentum.
 """
 
 import math
@@ -27,7 +27,11 @@ def weight_decay(step, values):
 
 
 def momentum(step, values):
-    """The momentum m of the target encoder, ξ ← m ξ + (1 − m) θ. :param values: a section with the key `ema`."""
+    """
+    The momentum m of the target encoder, ξ ← m ξ + (1 − m) θ.
+
+    :param values: a section with the key `ema`.
+    """
     start, end = values.ema
     return start + (end - start) * step / max(1, values.steps)
 

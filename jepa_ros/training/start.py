@@ -12,8 +12,8 @@ PERMISSIVE = ('MIT', 'Apache-2.0')
 
 def start_from(model, config):
     """
-    Copy the weights of `init_from` into a new model: encoder and target encoder, and from a checkpoint of jepa train
-    the smaller networks where they have the same shapes.
+    Copy the weights of `init_from` into a new model: encoder and target encoder, and from a checkpoint of
+    jepa train the smaller networks where they have the same shapes.
 
     :param model: `model.Model`, changed in place; `config`: `config.Config`.
     :returns: names of the networks that were copied.
@@ -21,7 +21,9 @@ def start_from(model, config):
     """
     path = Path(config.init_from)
     if not path.exists():
-        raise JepaError(f'init_from must be a checkpoint of jepa train or published weights, found no file {path}')
+        raise JepaError(
+            f'init_from must be a checkpoint of jepa train or published weights, found no file {path}'
+        )
     found = None if config.init_model else models.load(path)[1]
     weights = found.target.state_dict() if found else _published(path, model, config)
     if config.encoder.tubelet > 1 and weights[PATCH_EMBEDDING].shape[2] == 1:
@@ -32,7 +34,11 @@ def start_from(model, config):
     copied = ['encoder']
     for name in ('predictor', 'forecaster', 'readout'):
         ours, theirs = getattr(model, name), getattr(found, name, None)
-        if ours is not None and theirs is not None and _shapes(ours.state_dict()) == _shapes(theirs.state_dict()):
+        if (
+            ours is not None
+            and theirs is not None
+            and _shapes(ours.state_dict()) == _shapes(theirs.state_dict())
+        ):
             ours.load_state_dict(theirs.state_dict())
             copied.append(name)
     return copied
@@ -42,31 +48,42 @@ def _published(path, model, config):
     """
     The encoder of a published model, with our names.
 
-    It is a start and no more: our positions turn by true time and pair by pair, and a stream does not look ahead, so the
-    first latents are not the published ones.
+    It is a start and no more: our positions turn by true time and pair by pair, and a stream does not look
+    ahead, so the first latents are not the published ones.
     """
     from jepa_ros.nets.official import families
     from jepa_ros.nets.official.loading import load_official
+
     published = families.find(config.init_model)
     if published.licence not in PERMISSIVE and config.licence != published.licence:
-        raise JepaError(f'the weights of {published.name} are under {published.licence}, and so is what is trained from them: '
-                        f'expected licence {published.licence}, found {config.licence}')
+        raise JepaError(
+            f'the weights of {published.name} are under {published.licence}, and so is what is trained from '
+            f'them: expected licence {published.licence}, found {config.licence}'
+        )
     encoder = load_official(path, published, with_predictor=False).encoder
     if encoder.heads != model.encoder.heads:
-        raise JepaError(f'{published.name} has {encoder.heads} attention heads, expected the {model.encoder.heads} of '
-                        f'encoder.size {config.encoder.size}')
-    # What images and added positions have of their own stays behind; of several norms the last one makes the latents.
+        raise JepaError(
+            f'{published.name} has {encoder.heads} attention heads, expected the {model.encoder.heads} of '
+            f'encoder.size {config.encoder.size}'
+        )
+    # What images and added positions have of their own stays behind; of several norms the last one makes the
+    # latents.
     last = f'norms.{len(encoder.norms) - 1}.'
-    return {name.replace(last, 'norm.'): value for name, value in encoder.state_dict().items()
-            if name.startswith(('patch_embed.', 'blocks.', last))}
+    return {
+        name.replace(last, 'norm.'): value
+        for name, value in encoder.state_dict().items()
+        if name.startswith(('patch_embed.', 'blocks.', last))
+    }
 
 
 def _fits(found, expected, path):
     found, expected = _shapes(found), _shapes(expected)
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
-            raise JepaError(f'the encoder in {path} is another one: expected {name} {expected.get(name, "absent")}, found '
-                            f'{found.get(name, "absent")}; set encoder.size, depth, patch and tubelet as there')
+            raise JepaError(
+                f'the encoder in {path} is another one: expected {name} {expected.get(name, "absent")}, '
+                f'found {found.get(name, "absent")}; set encoder.size, depth, patch and tubelet as there'
+            )
 
 
 def _shapes(state):

@@ -47,8 +47,8 @@ def load(values, tubelet, slices):
 
     :param values: `config.Distillation`; `tubelet`: of the student; `slices`: of a clip.
     :returns: `Teacher`.
-    :raises JepaError: for weights that cannot be read, another latent width than configured, or slices that are
-        not the student's.
+    :raises JepaError: for weights that cannot be read, another latent width than configured, or slices that
+        are not the student's.
     """
     path = Path(values.teacher)
     if not values.teacher or not path.exists():

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The loop. It knows nothing of objectives: it runs stages (`training.stages`) one after the other, step by step, and
-keeps what a run needs to be watched, stopped and resumed.
+The loop. It knows nothing of objectives: it runs stages (`training.stages`) one after the other, step by
+step, and keeps what a run needs to be watched, stopped and resumed.
 
-Every step's batch follows from (seed, stage, step, clip index) alone, so a resumed run sees what the uninterrupted one sees.
+Every step's batch follows from (seed, stage, step, clip index) alone, so a resumed run sees what the
+uninterrupted one sees.
 """
 
 import contextlib
@@ -70,11 +71,15 @@ class Trainer:
         config, model, state = models.load(path)
         changed = configuration.differences(config, self.config)
         if changed:
-            raise JepaError(f'{self.out} holds a run with another configuration ({"; ".join(changed)}): '
-                            'choose another --out or restore the configuration')
+            raise JepaError(
+                f'{self.out} holds a run with another configuration ({"; ".join(changed)}): '
+                'choose another --out or restore the configuration'
+            )
         if 'watch' not in state:
-            raise JepaError(f'{path} was written by an earlier version and cannot be resumed: export it, or start another '
-                            f'run from its weights with --init-from {path}')
+            raise JepaError(
+                f'{path} was written by an earlier version and cannot be resumed: export it, or start '
+                f'another run from its weights with --init-from {path}'
+            )
         self.model.load_state_dict(model.state_dict())
         self.step, self.history, self.best = state['step'], state['history'], state['best']
         self._resumed = state
@@ -89,10 +94,18 @@ class Trainer:
         :raises JepaError: when training collapses or diverges, or a checkpoint cannot be written.
         """
         stop, first = threading.Event(), 0
-        columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   TextColumn('{task.fields[figures]}'))
-        with _interruptible(stop), self._board() as board, \
-                Progress(*columns, disable=not self.place.leader) as progress:
+        columns = (
+            TextColumn('{task.description}'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn('{task.fields[figures]}'),
+        )
+        with (
+            _interruptible(stop),
+            self._board() as board,
+            Progress(*columns, disable=not self.place.leader) as progress,
+        ):
             for stage in self.stages:
                 end = first + stage.values.steps
                 if self.step < end:
@@ -125,18 +138,28 @@ class Trainer:
                 self.step += 1
                 last, stopped = step + 1 == values.steps, self.place.any(stop.is_set())
                 if self.step % config.log_every == 0 or last:
-                    self._report(board, stage, 'train', self._means.take(batches.waited, values.batch)
-                                 | {'skipped': self._losses.skipped})
+                    self._report(
+                        board,
+                        stage,
+                        'train',
+                        self._means.take(batches.waited, values.batch) | {'skipped': self._losses.skipped},
+                    )
                 if self.step % config.validate_every == 0 or last:
                     self._validate(stage, board, progress)
                 if self.step % config.save_every == 0 or last or stopped:
                     self.save('last.pt')
-                progress.update(task, completed=step + 1, figures=f'loss {figures["loss"]:.3f}, '
-                                f'waiting for data {self._means.waiting:.1%}')
+                progress.update(
+                    task,
+                    completed=step + 1,
+                    figures=f'loss {figures["loss"]:.3f}, waiting for data {self._means.waiting:.1%}',
+                )
                 if stopped:
                     return
-        self._say(progress, f'{stage.name}: {self._means.overall(batches.waited):.1%} of the time was spent waiting for '
-                  f'data, {self._losses.skipped} steps were skipped')
+        self._say(
+            progress,
+            f'{stage.name}: {self._means.overall(batches.waited):.1%} of the time was spent waiting for '
+            f'data, {self._losses.skipped} steps were skipped',
+        )
 
     def begin(self, stage, step, progress, stop):
         """
@@ -169,16 +192,26 @@ class Trainer:
         if self.config.recompute and trained:
             parallel.recompute(module)
         if self.config.compile:
-            for block in parallel.blocks_of(module):  # alike: compiled once; masks change the number of tokens
+            for block in parallel.blocks_of(
+                module
+            ):  # alike: compiled once; masks change the number of tokens
                 block.compile(dynamic=True)
         self.place.shard(module)
 
     def save(self, name):
-        """Write a checkpoint of the run into its folder; every process must call it, and the leader writes."""
-        state = {'config': configuration.to_dict(self.config),
-                 'model': {key: self.place.collect(value) for key, value in self.model.state_dict().items()},
-                 'optimiser': self.update.state() if self.update else {}, 'step': self.step, 'history': self.history,
-                 'best': self.best, 'watch': self._losses.state(), 'means': self._means.state()}
+        """
+        Write a checkpoint of the run into its folder; every process must call it, and the leader writes.
+        """
+        state = {
+            'config': configuration.to_dict(self.config),
+            'model': {key: self.place.collect(value) for key, value in self.model.state_dict().items()},
+            'optimiser': self.update.state() if self.update else {},
+            'step': self.step,
+            'history': self.history,
+            'best': self.best,
+            'watch': self._losses.state(),
+            'means': self._means.state(),
+        }
         problem = None
         if self.place.leader:
             try:
@@ -206,6 +239,7 @@ class Trainer:
         if not self.place.leader:
             return contextlib.nullcontext()
         from torch.utils.tensorboard import SummaryWriter
+
         return SummaryWriter(self.out, purge_step=self.step)
 
     def _report(self, board, stage, split, figures):
@@ -229,9 +263,13 @@ class Trainer:
         """Leave out of the log what an interrupted process wrote after its last checkpoint."""
         path = self.out / METRICS
         if path.exists():
-            lines = [line for line in path.read_text(encoding='utf-8').splitlines(True) if line.endswith('\n')]
+            lines = [
+                line for line in path.read_text(encoding='utf-8').splitlines(True) if line.endswith('\n')
+            ]
             partial = path.with_suffix('.partial')
-            partial.write_text(''.join(line for line in lines if json.loads(line)['step'] <= step), encoding='utf-8')
+            partial.write_text(
+                ''.join(line for line in lines if json.loads(line)['step'] <= step), encoding='utf-8'
+            )
             partial.replace(path)
 
     def _say(self, progress, text):
@@ -240,7 +278,9 @@ class Trainer:
 
 
 class Means:
-    """Means of a stage's figures between two lines of the log, and the share of the time spent waiting for data."""
+    """
+    Means of a stage's figures between two lines of the log, and the share of the time spent waiting for data.
+    """
 
     def __init__(self):
         self._sums, self._counts = {}, {}

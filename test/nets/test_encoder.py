@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder's contract: streaming equals the whole sequence, time is true time, dropped tokens are really dropped."""
+"""
+The encoder's contract: streaming equals the whole sequence, time is true time, dropped tokens are really
+dropped.
+"""
 
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.nets import sizes  # noqa: E402
 from jepa_ros.nets.vit import Encoder, EncoderConfig, block_causal_mask  # noqa: E402
 
-SMALL = EncoderConfig(size='tiny', depth=3, image_size=(32, 48), patch=16, tubelet=2, window=4, slice_period=0.1)
+SMALL = EncoderConfig(
+    size='tiny', depth=3, image_size=(32, 48), patch=16, tubelet=2, window=4, slice_period=0.1
+)
 
 
 def build(config=SMALL, seed=0):
@@ -28,8 +33,9 @@ def stream(encoder, frames, times):
     past = torch.zeros(len(encoder.blocks), 2, encoder.heads, slots * n, encoder.head_dim)
     bias = torch.full((slots * n,), -1e9)
     for index, time in enumerate(times):
-        tokens, present = encoder.step(frames[:, :, index * tubelet:(index + 1) * tubelet],
-                                       encoder.time_rotary(time), past, bias)
+        tokens, present = encoder.step(
+            frames[:, :, index * tubelet : (index + 1) * tubelet], encoder.time_rotary(time), past, bias
+        )
         outputs.append(tokens)
         slot = slice(index % slots * n, (index % slots + 1) * n)
         past[:, :, :, slot], bias[slot] = present, 0.0
@@ -51,7 +57,10 @@ def test_streaming_equals_the_whole_sequence_with_dropped_and_jittered_frames(se
 
 @torch.no_grad()
 def test_the_window_slides_so_an_old_slice_reaches_only_through_later_layers():
-    """With one block, a slice older than the window changes nothing; with three it does (the memory of deep layers)."""
+    """
+    With one block, a slice older than the window changes nothing; with three it does (the memory of deep
+    layers).
+    """
     times = torch.arange(6)[None] * 0.1
     frames = torch.randn(1, 3, 12, 32, 48, generator=torch.Generator().manual_seed(1))
     changed = frames.clone()
@@ -90,13 +99,13 @@ def test_kept_tokens_of_a_bidirectional_encoder_equal_a_pass_that_never_had_the_
     ids = torch.tensor([[0, 3, 6, 9]])
     kept = encoder(frames, times, ids)
     other = frames.clone()
-    other[:, :, :, :16, 16:32] = 9.0   # the cell of tokens 1 and 7
+    other[:, :, :, :16, 16:32] = 9.0  # the cell of tokens 1 and 7
     assert kept.shape == (1, 4, encoder.width)
     assert torch.allclose(kept, encoder(other, times, ids), atol=1e-6)
 
 
 def test_block_causal_mask_by_hand():
-    ids = torch.tensor([[0, 1, 2, 4, 6]])                   # two tokens per slice: slices 0 0 1 2 3
+    ids = torch.tensor([[0, 1, 2, 4, 6]])  # two tokens per slice: slices 0 0 1 2 3
     mask = block_causal_mask(ids, tokens=2, window=2)[0, 0].int().tolist()
     assert mask == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
     assert block_causal_mask(ids, tokens=2, window=0) is None
@@ -121,10 +130,11 @@ def test_an_unknown_size_and_a_patch_that_does_not_fit_are_named():
 @torch.no_grad()
 def test_rotary_is_the_published_3d_rotation():
     """
-    Against a plain reading of V-JEPA 2's rotary positions: each axis turns 2 * ((E // 3) // 2) features, pair (2i, 2i + 1)
-    by position * 10000 ** (-i / pairs); what is left over stays.
+    Against a plain reading of V-JEPA 2's rotary positions: each axis turns 2 * ((E // 3) // 2) features, pair
+    (2i, 2i + 1) by position * 10000 ** (-i / pairs); what is left over stays.
     """
     from jepa_ros.nets import rotary
+
     head_dim, grid = 32, (2, 3)
     times, ids = torch.tensor([[0.0, 1.3]]), torch.tensor([[4, 7]])
     x = torch.randn(1, 1, 2, head_dim)

@@ -19,7 +19,10 @@ DIM, N = 24, 6
 def forecaster():
     torch.manual_seed(0)
     forecaster = Forecaster(CONFIG, DIM, 4, width=32, depth=2, heads=2).eval()
-    for weight in (forecaster.proj.weight, forecaster.trend):   # they begin at zero: give them something to say
+    for weight in (
+        forecaster.proj.weight,
+        forecaster.trend,
+    ):  # they begin at zero: give them something to say
         torch.nn.init.normal_(weight, std=0.2)
     return forecaster
 
@@ -37,7 +40,7 @@ def test_one_horizon_does_not_depend_on_which_others_were_asked_for(forecaster):
     context, times = torch.randn(2, 4, N, DIM), torch.tensor([[-0.3, -0.2, -0.1, 0.0]]).expand(2, -1)
     dt = torch.tensor([[0.1, 0.25, 0.4]]).expand(2, -1)
     together = forecaster(context, times, dt)
-    alone = torch.cat([forecaster(context, times, dt[:, k:k + 1]) for k in range(3)], 1)
+    alone = torch.cat([forecaster(context, times, dt[:, k : k + 1]) for k in range(3)], 1)
     assert together.shape == (2, 3, N, DIM)
     assert torch.allclose(together, alone, atol=1e-5)
 
@@ -82,10 +85,15 @@ def test_the_readout_gives_the_moments_of_the_tokens_mixture():
         centre = np.stack(((token % 3 + 0.5) / 3, (token // 3 + 0.5) / 2), 1) + vote[token, 1:3]
         a, b, c = vote[token, 3:].T
         noise = rng.normal(size=(3, len(token), 2))
-        sample = centre + np.stack((a * noise[0, :, 0], b * noise[0, :, 0] + c * noise[0, :, 1]), 1) \
+        sample = (
+            centre
+            + np.stack((a * noise[0, :, 0], b * noise[0, :, 0] + c * noise[0, :, 1]), 1)
             + MIN_STD * noise[1]
+        )
         assert np.allclose(sample.mean(0), point[k], atol=0.02)
-        assert np.allclose(np.cov(sample.T), covariance[k], atol=0.05 * float(covariance[k].abs().max()) + 1e-3)
+        assert np.allclose(
+            np.cov(sample.T), covariance[k], atol=0.05 * float(covariance[k].abs().max()) + 1e-3
+        )
 
 
 @torch.no_grad()
@@ -95,4 +103,4 @@ def test_the_readouts_covariance_is_symmetric_and_positive_whatever_it_is_fed():
     for scale in (0.0, 1.0, 1e4):
         _, covariance = readout(scale * torch.randn(3, N, DIM), torch.tensor([0.1, 0.2, 0.3]))
         assert torch.equal(covariance, covariance.mT)
-        assert torch.linalg.eigvalsh(covariance.double()).min() > 0.5 * MIN_STD ** 2
+        assert torch.linalg.eigvalsh(covariance.double()).min() > 0.5 * MIN_STD**2

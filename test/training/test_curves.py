@@ -19,12 +19,20 @@ def lines():
     for step in range(1, 9):
         stage = 'pretraining' if step < 5 else 'heads'
         heads = {} if step < 5 else {'forecast': 0.5 / step}
-        found.append({'step': step, 'stage': stage, 'split': 'train', 'loss': 1 / step, **heads, 'skipped': 0})
+        found.append(
+            {'step': step, 'stage': stage, 'split': 'train', 'loss': 1 / step, **heads, 'skipped': 0}
+        )
         if step % 2 == 0:
             for split in ('train_clips', 'validation'):
-                skill = {} if step < 5 else {'skill_0.1s': step / 10, 'skill_shrunk_0.1s': 0.1, 'skill_shrunk_mean': 0.1}
+                skill = (
+                    {}
+                    if step < 5
+                    else {'skill_0.1s': step / 10, 'skill_shrunk_0.1s': 0.1, 'skill_shrunk_mean': 0.1}
+                )
                 loss = {'loss' if step < 5 else 'forecast': 2 / step}
-                found.append({'step': step, 'stage': stage, 'split': split, **loss, 'rank': 10.0 + step, **skill})
+                found.append(
+                    {'step': step, 'stage': stage, 'split': split, **loss, 'rank': 10.0 + step, **skill}
+                )
     return found
 
 
@@ -44,16 +52,26 @@ def test_a_curve_is_what_the_log_says(folder):
 
 def test_the_panels_keep_training_and_validation_apart_and_losses_of_stages_too():
     found = curves.panels(lines())
-    assert list(found) == ['loss: pretraining', 'forecast: heads', 'effective rank of the latents',
-                           'skill over shrunk persistence', 'skill over persistence']
+    assert list(found) == [
+        'loss: pretraining',
+        'forecast: heads',
+        'effective rank of the latents',
+        'skill over shrunk persistence',
+        'skill over persistence',
+    ]
     assert [split for split, *_ in found['forecast: heads']] == ['train', 'train_clips', 'validation']
     assert [name for _, name, _ in found['skill over persistence']] == ['skill_0.1s', 'skill_0.1s']
-    assert [name for _, name, _ in found['skill over shrunk persistence']] == ['skill_shrunk_0.1s', 'skill_shrunk_0.1s']
+    assert [name for _, name, _ in found['skill over shrunk persistence']] == [
+        'skill_shrunk_0.1s',
+        'skill_shrunk_0.1s',
+    ]
 
 
 def test_the_command_draws_runs_beside_each_other(folder, tmp_path, capsys):
     (tmp_path / 'short').mkdir()
-    (tmp_path / 'short' / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines()[:6]))
+    (tmp_path / 'short' / 'metrics.jsonl').write_text(
+        ''.join(json.dumps(line) + '\n' for line in lines()[:6])
+    )
     out = tmp_path / 'figure.png'
     assert cli.main(['curves', str(folder), str(tmp_path / 'short'), '--out', str(out)]) == 0
     picture = cv2.imread(str(out))
@@ -61,7 +79,9 @@ def test_the_command_draws_runs_beside_each_other(folder, tmp_path, capsys):
 
 
 def test_a_log_of_the_first_version_is_drawn_as_far_as_it_goes(tmp_path):
-    (tmp_path / 'metrics.jsonl').write_text('{"step": 250, "rank": 2.0}\n{"step": 500, "rank": 3.0, "skill_0.1s": 0.1}\n')
+    (tmp_path / 'metrics.jsonl').write_text(
+        '{"step": 250, "rank": 2.0}\n{"step": 500, "rank": 3.0, "skill_0.1s": 0.1}\n'
+    )
     found = curves.read(tmp_path)
     assert list(curves.panels(found)) == ['effective rank of the latents', 'skill over persistence']
     assert curves.curve(found, 'validation', 'rank') == [[250, 500], [2.0, 3.0]]

@@ -18,7 +18,9 @@ def test_the_likelihood_is_that_of_a_gaussian():
     root = rng.normal(size=(5, 2, 2))
     covariance, offset = root @ root.transpose(0, 2, 1) + 0.1 * np.eye(2), rng.normal(size=(5, 2))
     found = objectives.point_likelihood(torch.zeros(5, 2), *map(torch.from_numpy, (covariance, offset)))
-    expected = [0.5 * (d @ np.linalg.inv(c) @ d + np.linalg.slogdet(c)[1]) for c, d in zip(covariance, offset)]
+    expected = [
+        0.5 * (d @ np.linalg.inv(c) @ d + np.linalg.slogdet(c)[1]) for c, d in zip(covariance, offset)
+    ]
     assert np.allclose(found, expected)
 
 
@@ -39,6 +41,7 @@ def test_the_least_squares_start_follows_a_trend_at_every_horizon():
 
 def test_the_target_is_layer_normed_and_has_no_gradient():
     from jepa_ros.nets.vit import Encoder
+
     encoder = Encoder(EncoderConfig(depth=1, image_size=(32, 48), window=2))
     target = objectives.encode_targets(encoder, torch.randn(2, 3, 4, 32, 48), torch.tensor([[0.0, 0.1]] * 2))
     assert not target.requires_grad

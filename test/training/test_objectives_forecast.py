@@ -106,10 +106,14 @@ def test_the_relative_error_is_one_at_persistence_and_weighs_still_clips_as_much
     change = torch.randn(2, 3, 6, 8, generator=generator) * torch.tensor([1.0, 0.1])[:, None, None, None]
     later = newest[:, None] + change
     persistence = newest[:, None].expand_as(later)
-    assert objectives.relative_error(persistence, later, newest).item() == pytest.approx(1, abs=0.06)  # the floor of a still scene
+    # All but 1: the floor of a still scene.
+    assert objectives.relative_error(persistence, later, newest).item() == pytest.approx(1, abs=0.06)
     assert objectives.relative_error(later, later, newest) == 0
-    halved = [persistence + 0.5 * change * torch.tensor(of)[:, None, None, None] for of in ([1.0, 0.0], [0.0, 1.0])]
+    halved = [
+        persistence + 0.5 * change * torch.tensor(of)[:, None, None, None] for of in ([1.0, 0.0], [0.0, 1.0])
+    ]
     moving, still = (objectives.relative_error(futures, later, newest).item() for futures in halved)
     assert moving == pytest.approx(still, abs=0.05) and 0.5 < moving < 0.7
-    standing = torch.zeros_like(later[1:]) + newest[1:, None]  # nothing moves at all: noise counts, and finitely
+    # Nothing moves at all: noise counts, and finitely.
+    standing = torch.zeros_like(later[1:]) + newest[1:, None]
     assert 0 < objectives.relative_error(standing + 0.01, standing, newest[1:]) < 1

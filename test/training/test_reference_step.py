@@ -120,7 +120,10 @@ def compare(ours, theirs, gradients, dtype):
 
 
 def our_networks():
-    """Heads of 6 features, one pair for each axis: the published slip in the order of cosines changes nothing there."""
+    """
+    Heads of 6 features, one pair for each axis: the published slip in the order of cosines changes nothing
+    there.
+    """
     config = EncoderConfig(size='toy', image_size=(SIDE, SIDE), patch=PATCH, window=0, slice_period=1.0)
     predictor = Predictor(config, WIDTH, NARROW, 2, 2)
     return Encoder(config), Encoder(config), predictor, predictor.mask_token
@@ -169,7 +172,8 @@ def test_a_step_of_v_jepa_is_the_papers(networks, width, narrow, dtype, monkeypa
     gradients = [(query.grad, their_query.grad[:, 0, 0] if query.ndim == 2 else their_query.grad[1, 0, 0])]
     for mine, others in pairs:
         gradients.append((mine.weight.grad, torch.cat([other.weight.grad for other in others])))
-        # A bias of keys shifts all logits of a query alike: its gradient is rounding, in both, and not compared.
+        # A bias of keys shifts all logits of a query alike: its gradient is rounding, in both, and not
+        # compared.
         parts = zip(mine.bias.grad.chunk(len(others)), others)
         gradients += [(part, other.bias.grad) for number, (part, other) in enumerate(parts) if number != 1]
     seen = compare(ours, theirs, gradients, dtype)
@@ -215,8 +219,8 @@ class PlainPredictor(torch.nn.Module):
 @pytest.mark.parametrize('dtype', BOUNDS, ids=str)
 def test_a_step_of_i_jepa_is_the_official_codes(dtype):
     """
-    The reference hides patches from attention where we drop them, and has the official order of targets: block by
-    block, each with all images.
+    The reference hides patches from attention where we drop them, and has the official order of targets:
+    block by block, each with all images.
     """
     config = transformers.IJepaConfig(
         hidden_size=WIDTH,

@@ -72,11 +72,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one(values, videos, tmp_path, ca
     config = configuration.from_dict(values)
     whole = trainer(config, videos, tmp_path / 'whole', cache)
     assert whole.run()
-    for stopped_at in (3, 4, 6):                # in each stage, and between them
+    for stopped_at in (3, 4, 6):  # in each stage, and between them
         part = trainer(config, videos, tmp_path / 'parts', cache)
         part.resume()
         run_until(part, stopped_at)
-    (tmp_path / 'parts' / 'metrics.jsonl').open('a').write('{"step": 7, "split": "train", "loss": 9}\n{"step"')
+    (tmp_path / 'parts' / 'metrics.jsonl').open('a').write(
+        '{"step": 7, "split": "train", "loss": 9}\n{"step"'
+    )
     second = trainer(config, videos, tmp_path / 'parts', cache)
     second.resume()
     assert second.step == 6
@@ -104,9 +106,19 @@ def test_training_lowers_the_losses_and_reports_what_a_reader_needs(values, vide
     assert {'loss', 'gradient', 'rate', 'weight_decay', 'momentum', 'waiting', 'skipped'} <= trained[0].keys()
     assert [line['step'] for line in trained] == list(range(1, 101))
     board = EventAccumulator(str(tmp_path / 'run')).Reload()
-    assert {'train/loss', 'train/rate', 'train/weight_decay', 'train/momentum', 'train/waiting', 'validation/std',
-            'validation/std_least', 'validation/rank', 'train_clips/rank', 'validation/skill_0.1s',
-            'validation/skill_shrunk_0.3s'} <= set(board.Tags()['scalars'])
+    assert {
+        'train/loss',
+        'train/rate',
+        'train/weight_decay',
+        'train/momentum',
+        'train/waiting',
+        'validation/std',
+        'validation/std_least',
+        'validation/rank',
+        'train_clips/rank',
+        'validation/skill_0.1s',
+        'validation/skill_shrunk_0.3s',
+    } <= set(board.Tags()['scalars'])
     assert [event.step for event in board.Scalars('validation/rank')] == [line['step'] for line in judged]
     assert (tmp_path / 'run' / 'best.pt').exists()
 
@@ -116,8 +128,11 @@ def test_in_the_second_stage_the_encoder_stands_still_and_the_heads_learn(config
     run.step = config.pretraining.steps
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     assert run.run()
-    changed = {name.split('.')[0] for name, value in run.model.state_dict().items()
-               if not torch.equal(value, before[name])}
+    changed = {
+        name.split('.')[0]
+        for name, value in run.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert changed == {'forecaster', 'latent_mean'}
 
 
@@ -126,6 +141,7 @@ def test_a_planted_future_does_not_reach_the_forecast(config, videos, tmp_path, 
     run = trainer(config, videos, tmp_path, cache)
     frames, times = map(torch.from_numpy, run.stages[0].batch(0)[:2])
     from jepa_ros.training import objectives
+
     outputs = []
     for planted in (frames, torch.cat((frames[:, :6], torch.full_like(frames[:, 6:], 255)), 1)):
         latents = objectives.encode_targets(run.model.target, models.normalise(planted), times)
@@ -155,7 +171,9 @@ def test_labels_are_the_clips_points_and_drawn_anew_where_there_is_nothing(value
     assert run.run()
 
 
-def test_entries_are_drawn_by_their_weights_and_a_damaged_one_is_left_out(values, videos, tmp_path, cache, caplog):
+def test_entries_are_drawn_by_their_weights_and_a_damaged_one_is_left_out(
+    values, videos, tmp_path, cache, caplog
+):
     broken = tmp_path / 'broken.mp4'
     broken.write_bytes(b'no video')
     values['data'] |= {'train': ['train/0.mp4', str(broken), 'train/1.mp4'], 'weights': [1.0, 5.0, 3.0]}
@@ -222,10 +240,13 @@ def test_a_damaged_or_foreign_checkpoint_is_named(config, videos, tmp_path, cach
     run = trainer(config, videos, tmp_path, cache)
     run.save('last.pt')
     whole = (tmp_path / 'last.pt').read_bytes()
-    (tmp_path / 'half.pt').write_bytes(whole[:len(whole) // 2])
+    (tmp_path / 'half.pt').write_bytes(whole[: len(whole) // 2])
     torch.save({'weights': torch.zeros(2)}, tmp_path / 'foreign.pt')
-    for name, message in (('half.pt', 'no readable checkpoint'), ('foreign.pt', 'expected the keys config'),
-                          ('none.pt', 'no readable checkpoint')):
+    for name, message in (
+        ('half.pt', 'no readable checkpoint'),
+        ('foreign.pt', 'expected the keys config'),
+        ('none.pt', 'no readable checkpoint'),
+    ):
         with pytest.raises(JepaError, match=message):
             models.load(tmp_path / name)
 
@@ -247,11 +268,22 @@ def test_ctrl_c_saves_and_a_second_start_finishes(values, videos, tmp_path, cach
     values['validate_every'] = 100_000
     values['save_every'] = 100_000
     (tmp_path / 'run.yaml').write_text(yaml.safe_dump(values))
-    command = [sys.executable, '-m', 'jepa_ros.cli', 'train', str(tmp_path / 'run.yaml'), '--data', str(videos),
-               '--out', str(tmp_path / 'run'), '--cache', str(cache)]
+    command = [
+        sys.executable,
+        '-m',
+        'jepa_ros.cli',
+        'train',
+        str(tmp_path / 'run.yaml'),
+        '--data',
+        str(videos),
+        '--out',
+        str(tmp_path / 'run'),
+        '--cache',
+        str(cache),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while process.poll() is None and not (tmp_path / 'run' / 'metrics.jsonl').exists():
-        os.sched_yield()                        # the first line of the log comes after the first step
+        os.sched_yield()  # the first line of the log comes after the first step
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong during hours of training: a batch that is not finite, kill -9 while a checkpoint is written, a full disk."""
+"""
+What goes wrong during hours of training: a batch that is not finite, kill -9 while a checkpoint is written, a
+full disk.
+"""
 
 import json
 import logging
@@ -21,7 +24,10 @@ from jepa_ros.training.trainer import Trainer  # noqa: E402
 
 
 def poisoned(trainer, steps):
-    """Make the loss of some pretraining steps NaN, its gradients with it, and record the weights before each step."""
+    """
+    Make the loss of some pretraining steps NaN, its gradients with it, and record the weights before each
+    step.
+    """
     stage, seen = trainer.stages[0], []
     loss = stage.loss
 
@@ -42,10 +48,15 @@ def test_a_batch_that_is_not_finite_is_skipped_counted_and_named(config, videos,
     seen = poisoned(run, {1, 2})
     with caplog.at_level(logging.WARNING, 'jepa_ros'):
         assert run.run()
-    assert torch.equal(seen[1], seen[2]) and torch.equal(seen[2], seen[3]) and not torch.equal(seen[0], seen[1])
+    assert (
+        torch.equal(seen[1], seen[2]) and torch.equal(seen[2], seen[3]) and not torch.equal(seen[0], seen[1])
+    )
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
     messages = [record.message for record in caplog.records if 'is skipped' in record.message]
-    assert len(messages) == 2 and 'step 2 is skipped (2 so far): the loss is nan; its clips come from ' in messages[1]
+    assert (
+        len(messages) == 2
+        and 'step 2 is skipped (2 so far): the loss is nan; its clips come from ' in messages[1]
+    )
     assert any(name in messages[1] for name in ('0.mp4', '1.mp4'))
     lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
     assert [line['skipped'] for line in lines if line['split'] == 'train'] == [0, 1, 2, 2, 0, 0, 0, 0]
@@ -55,7 +66,9 @@ def test_too_many_in_a_row_stop_the_run(values, videos, tmp_path, cache):
     values |= {'most_skipped': 2}
     run = Trainer(configuration.from_dict(values), tmp_path, [videos], cache)
     poisoned(run, {1, 2, 3})
-    with pytest.raises(JepaError, match='training diverged: the loss is nan at step 3 .* 3 steps in a row.*clips of .*mp4'):
+    with pytest.raises(
+        JepaError, match='training diverged: the loss is nan at step 3 .* 3 steps in a row.*clips of .*mp4'
+    ):
         run.run()
 
 
@@ -108,7 +121,9 @@ run.run()
 
 def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before(values, videos, tmp_path, cache):
     values['save_every'] = 1
-    process = subprocess.Popen([sys.executable, '-c', KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, '-c', KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     process.stdin.write(json.dumps([values, str(tmp_path / 'run'), str(videos), str(cache)]) + '\n')
     process.stdin.flush()
     output = iter(process.stdout.readline, '')
@@ -156,7 +171,10 @@ def test_sigterm_saves_as_ctrl_c_does(values, videos, tmp_path, cache):
     run = Trainer(configuration.from_dict(values), tmp_path, [videos], cache)
     stage = run.stages[0]
     after = stage.after_update
-    stage.after_update = lambda step: (signal.raise_signal(signal.SIGTERM) if step == 2 else None, after(step))[1]
+    stage.after_update = lambda step: (
+        signal.raise_signal(signal.SIGTERM) if step == 2 else None,
+        after(step),
+    )[1]
     assert not run.run()
     assert models.load(tmp_path / 'last.pt')[2]['step'] == 3
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -169,8 +187,11 @@ def test_a_folder_of_an_earlier_version_is_not_resumed_but_exported(config, vide
     for key in ('watch', 'means'):
         del state[key]
     for section in ('pretraining', 'heads'):  # as the first version wrote it
-        state['config'][section] = {key: value for key, value in state['config'][section].items()
-                                    if key in ('clips', 'steps', 'batch', 'rate', 'warmup')}
+        state['config'][section] = {
+            key: value
+            for key, value in state['config'][section].items()
+            if key in ('clips', 'steps', 'batch', 'rate', 'warmup')
+        }
     models.save(tmp_path / 'last.pt', state)
     assert models.load(tmp_path / 'last.pt')[0].pretraining.rate_end is None
     with pytest.raises(JepaError, match='--init-from'):

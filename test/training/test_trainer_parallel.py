@@ -17,9 +17,10 @@ from jepa_ros.training import model as models  # noqa: E402
 from jepa_ros.training import parallel  # noqa: E402
 from jepa_ros.training.trainer import Trainer  # noqa: E402
 
-# Relative; float32, sums in another order. AdamW makes much of the smallest differences where a gradient is all but 0, and
-# weights that began at 0 have moved by four updates only, so weights are compared by their norms; gradients show what AdamW,
-# which divides by their size, would hide. The votes' common weight has no gradient, as a softmax does not see it.
+# Relative; float32, sums in another order. AdamW makes much of the smallest differences where a gradient is
+# all but 0, and weights that began at 0 have moved by four updates only, so weights are compared by their
+# norms; gradients show what AdamW, which divides by their size, would hide. The votes' common weight has no
+# gradient, as a softmax does not see it.
 LOSS_TOLERANCE, GRADIENT_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-4, 5e-3
 NO_GRADIENT = 'readout.vote.bias'
 
@@ -50,22 +51,51 @@ def single(values, out, videos, cache, until=None):
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory, videos, cache):
-    """Folders of the same run: in one process, in two with DDP, and begun with FSDP and ended in one, and the other way round."""
+    """
+    Folders of the same run: in one process, in two with DDP, and begun with FSDP and ended in one, and the
+    other way round.
+    """
     from training_values import VALUES
+
     root = tmp_path_factory.mktemp('parallel')
-    values = {**VALUES, 'save_every': 1, 'data': {**VALUES['data'], 'labels': {'handle': '/sim/handle'}},
-              'readout': {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2}}
+    values = {
+        **VALUES,
+        'save_every': 1,
+        'data': {**VALUES['data'], 'labels': {'handle': '/sim/handle'}},
+        'readout': {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2},
+    }
     accumulating = {**values, 'pretraining': {**values['pretraining'], 'accumulate': 2}}
     single(values, root / 'one', videos, cache)
     single(values, root / 'one_then_fsdp', videos, cache, until=3)
-    task = {'videos': str(videos), 'cache': str(cache), 'runs': [
-        {'values': {**chosen, 'parallel': kind}, 'out': str(root / out), 'until': until}
-        for chosen, kind, out, until in ((accumulating, 'ddp', 'ddp', None), (values, 'fsdp', 'fsdp_then_one', 3),
-                                         ({**accumulating, 'recompute': True}, 'fsdp', 'one_then_fsdp', None))]}
+    task = {
+        'videos': str(videos),
+        'cache': str(cache),
+        'runs': [
+            {'values': {**chosen, 'parallel': kind}, 'out': str(root / out), 'until': until}
+            for chosen, kind, out, until in (
+                (accumulating, 'ddp', 'ddp', None),
+                (values, 'fsdp', 'fsdp_then_one', 3),
+                ({**accumulating, 'recompute': True}, 'fsdp', 'one_then_fsdp', None),
+            )
+        ],
+    }
     (root / 'task.json').write_text(json.dumps(task))
     worker = Path(__file__).with_name('torchrun_worker.py')
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', str(worker),
-                           str(root / 'task.json')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc-per-node',
+        '2',
+        worker,
+        root / 'task.json',
+    ]
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
     single(values, root / 'fsdp_then_one', videos, cache)
     return root
@@ -74,9 +104,14 @@ def runs(tmp_path_factory, videos, cache):
 @pytest.mark.slow  # two more processes that import torch
 @pytest.mark.parametrize('kind', ['ddp', 'fsdp_then_one', 'one_then_fsdp'])
 def test_two_processes_train_as_one_with_the_joined_batch(runs, kind):
-    for name, count, tolerance in (('loss', 10, LOSS_TOLERANCE), ('forecast', 6, LOSS_TOLERANCE), ('gradient', 8, GRADIENT_TOLERANCE)):
+    for name, count, tolerance in (
+        ('loss', 10, LOSS_TOLERANCE),
+        ('forecast', 6, LOSS_TOLERANCE),
+        ('gradient', 8, GRADIENT_TOLERANCE),
+    ):
         expected, found = figures(runs / 'one', name), figures(runs / kind, name)
-        assert expected.keys() == found.keys() and len(expected) == count  # 8 steps, half of them heads', 2 validations of 2 splits
+        # 8 steps, half of them heads', 2 validations of 2 splits
+        assert expected.keys() == found.keys() and len(expected) == count
         for key, value in expected.items():
             assert found[key] == pytest.approx(value, rel=tolerance, abs=1e-6), (name, key)
     weights = models.load(runs / 'one' / 'last.pt')[2]['model']

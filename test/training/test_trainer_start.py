@@ -31,8 +31,15 @@ def as_image(values):
 def checkpoint(values, path):
     """A checkpoint of untrained weights, but not those that this seed begins with."""
     config = configuration.from_dict({**values, 'seed': 7})
-    models.save(path, {'config': configuration.to_dict(config), 'model': models.Model(config).state_dict(), 'step': 0,
-                       'history': []})
+    models.save(
+        path,
+        {
+            'config': configuration.to_dict(config),
+            'model': models.Model(config).state_dict(),
+            'step': 0,
+            'history': [],
+        },
+    )
     return str(path)
 
 
@@ -47,7 +54,7 @@ def test_a_run_starts_from_another_ones_weights_and_resumes_from_its_own(values,
     run.step = 1
     run.model.encoder.norm.weight.data.fill_(3)
     run.save('last.pt')
-    (tmp_path / 'other.pt').unlink()            # it is needed once only
+    (tmp_path / 'other.pt').unlink()  # it is needed once only
     again = Trainer(config, tmp_path / 'run', [videos], cache)
     again.resume()
     assert (again.model.encoder.norm.weight == 3).all()
@@ -60,7 +67,9 @@ def test_image_weights_start_a_video_encoder(values, tmp_path):
     model, image = models.Model(config), models.load(tmp_path / 'image.pt')[1]
     assert start.start_from(model, config)[0] == 'encoder'
     picture = torch.randn(1, 3, 1, 32, 48)
-    assert torch.allclose(model.encoder.embed(picture.expand(-1, -1, 2, -1, -1)), image.target.embed(picture), atol=1e-5)
+    assert torch.allclose(
+        model.encoder.embed(picture.expand(-1, -1, 2, -1, -1)), image.target.embed(picture), atol=1e-5
+    )
     for name, value in model.target.state_dict().items():
         assert torch.equal(value, model.encoder.state_dict()[name]), name
 
@@ -78,12 +87,18 @@ def test_another_encoder_is_refused_by_the_first_weight_that_differs(values, tmp
 
 
 def published(name, tmp_path, **changes):
-    """A small relative of a published model, its weights in Meta's layout, and the model's entry in the table."""
+    """
+    A small relative of a published model, its weights in Meta's layout, and the model's entry in the table.
+    """
     from jepa_ros.nets.official import keys
+
     model = tiny(name, width=192, depth=2, heads=3, **changes)
     encoder, _ = networks(model)
     state = keys.to_official(encoder.state_dict(), model, 'encoder')
-    torch.save({model.weights: {f'module.backbone.{key}': value for key, value in state.items()}}, tmp_path / 'published.pt')
+    torch.save(
+        {model.weights: {f'module.backbone.{key}': value for key, value in state.items()}},
+        tmp_path / 'published.pt',
+    )
     return model, encoder
 
 
@@ -112,13 +127,17 @@ def test_a_published_image_encoder_is_inflated_and_its_licence_is_kept(values, t
     config = configuration.from_dict({**values, 'licence': 'CC-BY-NC-4.0'})
     ours = models.Model(config)
     start.start_from(ours, config)
-    assert torch.allclose(ours.encoder.patch_embed.weight.sum(2), encoder.patch_embed.weight[:, :, 0], atol=1e-6)
+    assert torch.allclose(
+        ours.encoder.patch_embed.weight.sum(2), encoder.patch_embed.weight[:, :, 0], atol=1e-6
+    )
 
 
 def test_another_number_of_heads_is_refused_though_the_shapes_fit(values, tmp_path, monkeypatch):
     model, _ = published('vjepa2-vitl', tmp_path)
     monkeypatch.setitem(families.MODELS, 'vjepa2-vitl', replace(model, size=replace(model.size, heads=4)))
-    config = configuration.from_dict({**values, 'init_from': str(tmp_path / 'published.pt'), 'init_model': 'vjepa2-vitl'})
+    config = configuration.from_dict(
+        {**values, 'init_from': str(tmp_path / 'published.pt'), 'init_model': 'vjepa2-vitl'}
+    )
     with pytest.raises(JepaError, match='has 4 attention heads, expected the 3 of encoder.size tiny'):
         start.start_from(models.Model(config), config)
     config.init_model = 'vjepa3'

@@ -19,7 +19,9 @@ from jepa_ros.training.update import Update  # noqa: E402
 
 
 class Line(Stage):
-    """The smallest stage: a linear regression in float64, one feature of the batch being the same for all rows."""
+    """
+    The smallest stage: a linear regression in float64, one feature of the batch being the same for all rows.
+    """
 
     name = 'pretraining'
 
@@ -35,7 +37,7 @@ class Line(Stage):
         return x, (x.sum(1, keepdim=True) + step), 2.0
 
     def loss(self, x, y, scale):
-        error = (scale * self.modules[0](x) + self.modules[1](x) - y)
+        error = scale * self.modules[0](x) + self.modules[1](x) - y
         return error.square().mean(), {'absolute': error.detach().abs().mean(), 'never': math.nan}
 
 
@@ -65,7 +67,9 @@ def test_a_batch_that_the_parts_do_not_divide_is_refused():
 def test_the_state_of_the_optimiser_moves_by_name():
     stage, update, _ = trained()
     state = update.state()
-    assert set(state) == {'0.weight', '0.bias', '1.weight', '1.bias'} and state['0.weight']['exp_avg'].shape == (1, 3)
+    assert set(state) == {'0.weight', '0.bias', '1.weight', '1.bias'} and state['0.weight'][
+        'exp_avg'
+    ].shape == (1, 3)
     again = Line({'steps': 10, 'batch': 8, 'rate': 0.1, 'warmup': 2})
     for module, trained_module in zip(again.modules, stage.modules):
         module.load_state_dict(trained_module.state_dict())
@@ -80,23 +84,32 @@ def test_each_modules_gradient_is_clipped_by_itself_and_vectors_do_not_decay():
     stage, update, figures = trained(weight_decay=0.5)
     norms = [math.hypot(*(p.grad.norm().item() for p in module.parameters())) for module in stage.modules]
     assert figures[-1]['gradient'] > 2 and norms == pytest.approx([1, 1], rel=1e-5)
-    decays = {group['weight_decay']: {p.ndim for p in group['params']} for group in update.optimiser.param_groups}
+    decays = {
+        group['weight_decay']: {p.ndim for p in group['params']} for group in update.optimiser.param_groups
+    }
     assert decays == {0.5: {2}, 0.0: {1}}
 
 
 def saved_for_backward(stage):
     """Elements that a forward pass keeps until the backward pass."""
     sizes = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
+    ):
         stage.loss(*(torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(0)))
     return sum(sizes)
 
 
 @pytest.mark.parametrize('options', [{'bf16': True}, {'compile': True}, {'recompute': True}])
-def test_bfloat16_compiled_and_recomputed_blocks_train_as_float32_does(values, videos, tmp_path, cache, options, monkeypatch):
+def test_bfloat16_compiled_and_recomputed_blocks_train_as_float32_does(
+    values, videos, tmp_path, cache, options, monkeypatch
+):
     # Traced as always, but not made into machine code, which takes minutes.
-    monkeypatch.setattr(torch.nn.Module, 'compile', functools.partialmethod(torch.nn.Module.compile, backend='eager'))
+    monkeypatch.setattr(
+        torch.nn.Module, 'compile', functools.partialmethod(torch.nn.Module.compile, backend='eager')
+    )
     from jepa_ros.training.trainer import Trainer
+
     values |= {'stages': ['pretraining']}
     found, kept = [], []
     for chosen in ({}, options):
@@ -112,9 +125,22 @@ def test_bfloat16_compiled_and_recomputed_blocks_train_as_float32_does(values, v
     assert kept[1] < 0.5 * kept[0] or not options.get('recompute')
 
 
-SCHEDULED = st.builds(lambda steps, warmup, rate, end, decay: configuration.Pretraining(
-    steps=steps, warmup=warmup, rate=rate, rate_end=end, rate_start=rate / 10, weight_decay=0.04, weight_decay_end=decay),
-    st.integers(1, 60), st.integers(0, 30), st.floats(1e-5, 1e-2), st.none() | st.floats(0, 1e-6), st.none() | st.floats(0.04, 0.4))
+SCHEDULED = st.builds(
+    lambda steps, warmup, rate, end, decay: configuration.Pretraining(
+        steps=steps,
+        warmup=warmup,
+        rate=rate,
+        rate_end=end,
+        rate_start=rate / 10,
+        weight_decay=0.04,
+        weight_decay_end=decay,
+    ),
+    st.integers(1, 60),
+    st.integers(0, 30),
+    st.floats(1e-5, 1e-2),
+    st.none() | st.floats(0, 1e-6),
+    st.none() | st.floats(0.04, 0.4),
+)
 
 
 @settings(max_examples=40)
@@ -123,13 +149,15 @@ def test_schedules_rise_then_fall_and_end_where_they_should(values):
     rates = [schedules.rate(step, values) for step in range(values.steps + 1)]
     peak = min(values.warmup, values.steps + 1)
     assert all(a <= b * (1 + 1e-9) for a, b in zip(rates[:peak], rates[1:peak]))
-    assert all(a >= b * (1 - 1e-9) for a, b in zip(rates[peak:], rates[peak + 1:]))
+    assert all(a >= b * (1 - 1e-9) for a, b in zip(rates[peak:], rates[peak + 1 :]))
     if values.steps > values.warmup:
         end = values.rate / 100 if values.rate_end is None else values.rate_end
         assert rates[-1] == pytest.approx(end) and max(rates) == pytest.approx(values.rate)
     decays = [schedules.weight_decay(step, values) for step in (0, values.steps)]
     assert decays[0] == pytest.approx(0.04) and decays[1] == pytest.approx(values.weight_decay_end or 0.04)
-    assert schedules.momentum(0, values) == 0.99 and schedules.momentum(values.steps, values) == pytest.approx(0.9999)
+    assert schedules.momentum(0, values) == 0.99 and schedules.momentum(
+        values.steps, values
+    ) == pytest.approx(0.9999)
 
 
 def test_half_of_the_way_the_cosine_is_at_the_middle():

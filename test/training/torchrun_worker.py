@@ -10,7 +10,10 @@ from jepa_ros.training.trainer import Trainer
 
 
 def main(task):
-    """:param task: dict with the videos, the cache, and for every run its values, folder and where it is cut off."""
+    """
+    :param task: dict with the videos, the cache, and for every run its values, folder and where it is cut
+        off.
+    """
     for run in task['runs']:
         trainer = Trainer(configuration.from_dict(run['values']), run['out'], [task['videos']], task['cache'])
         trainer.resume()

@@ -52,8 +52,10 @@ def _of_folder(folder):
     for name in WHOLE:
         if (folder / name).is_file():
             return [folder / name]
-    raise JepaError(f'{folder} must hold {WHOLE[0]}, {WHOLE[1]} or an index of shards, found '
-                    f'{", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"}')
+    raise JepaError(
+        f'{folder} must hold {WHOLE[0]}, {WHOLE[1]} or an index of shards, found '
+        f'{", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"}'
+    )
 
 
 def _of_index(index):

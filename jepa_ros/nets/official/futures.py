@@ -66,8 +66,9 @@ class OfficialForecaster(nn.Module):
         :returns: float [H, N, D_out], in the space of the model's training targets.
         """
         rotary = None if self.cos is None else (self.cos, self.sin)
-        x = self.predictor.fill(context.flatten(0, 1)[None], self.horizons * self.tokens, self.added, rotary,
-                                self.mask_index)
+        x = self.predictor.fill(
+            context.flatten(0, 1)[None], self.horizons * self.tokens, self.added, rotary, self.mask_index
+        )
         return self.predictor.proj(x[0, self.slices * self.tokens :]).unflatten(
             0, (self.horizons, self.tokens)
         )

@@ -36,11 +36,18 @@ _QKV = ('query', 'key', 'value')
 
 # (Meta's, Hugging Face's)
 _HF_VJEPA2 = {
-    'encoder': [('patch_embed', 'encoder.embeddings.patch_embeddings'), ('blocks', 'encoder.layer'),
-                ('norm', 'encoder.layernorm')],
-    'predictor': [('predictor_embed', 'predictor.embeddings.predictor_embeddings'),
-                  ('predictor_blocks', 'predictor.layer'), ('predictor_norm', 'predictor.layernorm'),
-                  ('predictor_proj', 'predictor.proj')]}
+    'encoder': [
+        ('patch_embed', 'encoder.embeddings.patch_embeddings'),
+        ('blocks', 'encoder.layer'),
+        ('norm', 'encoder.layernorm'),
+    ],
+    'predictor': [
+        ('predictor_embed', 'predictor.embeddings.predictor_embeddings'),
+        ('predictor_blocks', 'predictor.layer'),
+        ('predictor_norm', 'predictor.layernorm'),
+        ('predictor_proj', 'predictor.proj'),
+    ],
+}
 _HF_VJEPA2_BLOCK = [('attn', 'attention')]
 _HF_IJEPA = [
     ('patch_embed.proj', 'embeddings.patch_embeddings.projection'),
@@ -96,8 +103,10 @@ def from_official(state, model, part):
     result = _renamed(state, [pair[::-1] for pair in _heads(model, part)], [pair[::-1] for pair in _MLP])
     if model.family == 'ijepa' and 'patch_embed.weight' in result:
         result['patch_embed.weight'] = result['patch_embed.weight'][:, :, None]
-    names = sorted((name for name in result if re.fullmatch(r'mask_token(s\.\d+)?', name)),
-                   key=lambda name: int(name.partition('.')[2] or 0))
+    names = sorted(
+        (name for name in result if re.fullmatch(r'mask_token(s\.\d+)?', name)),
+        key=lambda name: int(name.partition('.')[2] or 0),
+    )
     if names:
         result['mask_tokens'] = torch.cat([result.pop(name)[0] for name in names])
     return result
@@ -184,7 +193,7 @@ def _renamed(state, heads, inner):
     def swap(name, pairs):
         for old, new in pairs:
             if name == old or name.startswith(old + '.'):
-                return new + name[len(old):]
+                return new + name[len(old) :]
         return name
 
     result = {}

@@ -103,8 +103,10 @@ def load_official(
         weights = _choose(where, parts, model, weights)
         states = {'encoder': parts[weights], 'predictor': parts.get('predictor') or None}
         _check(where, states, model, weights)
-        states = {part: state and keys.from_official(_without_unused(state, part, model), model, part)
-                  for part, state in states.items()}
+        states = {
+            part: state and keys.from_official(_without_unused(state, part, model), model, part)
+            for part, state in states.items()
+        }
     clip = families.ClipShape.of(model, image_size, frames)
     encoder = _build(OfficialEncoder, states['encoder'], clip, hierarchical=hierarchical)
     predictor = None
@@ -152,8 +154,11 @@ def missing_and_left_over(state, expected):
     :returns: list of clauses, empty when all is well: names that are missing, left over, of another shape.
     """
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shapes = [f'{name} {list(state[name].shape)} for {list(expected[name].shape)}'
-              for name in sorted(expected.keys() & state.keys()) if state[name].shape != expected[name].shape]
+    shapes = [
+        f'{name} {list(state[name].shape)} for {list(expected[name].shape)}'
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name].shape
+    ]
     return [
         f'{len(names)} {what} ({", ".join(names[:LISTED])}{", ..." if len(names) > LISTED else ""})'
         for what, names in (('missing', missing), ('left over', extra), ('of another shape', shapes))
@@ -170,8 +175,10 @@ def expected_states(model):
     """
     kind = ActionPredictor if model.predictor.action_conditioned else OfficialPredictor
     with torch.device('meta'):
-        return {part: keys.to_official(network(model).state_dict(), model, part)
-                for part, network in (('encoder', OfficialEncoder), ('predictor', kind))}
+        return {
+            part: keys.to_official(network(model).state_dict(), model, part)
+            for part, network in (('encoder', OfficialEncoder), ('predictor', kind))
+        }
 
 
 def recognise(states):
@@ -181,9 +188,15 @@ def recognise(states):
     :param states: dict of `encoder` and, optionally, `predictor` to a state in Meta's layout.
     :returns: list of names of `families.MODELS`.
     """
-    return [name for name, model in families.MODELS.items()
-            if not any(missing_and_left_over(_without_unused(states[part], part, model), expected)
-                       for part, expected in expected_states(model).items() if states.get(part))]
+    return [
+        name
+        for name, model in families.MODELS.items()
+        if not any(
+            missing_and_left_over(_without_unused(states[part], part, model), expected)
+            for part, expected in expected_states(model).items()
+            if states.get(part)
+        )
+    ]
 
 
 def _merged(listed):
@@ -212,8 +225,10 @@ def _bare(where, part, state):
 def _choose(where, parts, model, weights):
     weights = weights or model.weights
     if weights not in parts or weights not in ENCODERS:
-        raise JepaError(f'{where} must hold {weights}, the encoder {model.name} is evaluated with, found '
-                        f'{", ".join(parts)}: name another one if you mean it')
+        raise JepaError(
+            f'{where} must hold {weights}, the encoder {model.name} is evaluated with, found '
+            f'{", ".join(parts)}: name another one if you mean it'
+        )
     return weights
 
 
@@ -239,8 +254,9 @@ def _of_hugging_face(where, state, config, model):
     expected = {name: keys.from_official(of, model, name) for name, of in expected_states(model).items()}
     if model.family == 'ijepa':
         expected['predictor'] = None
-    faults = missing_and_left_over(keys.hf_spelling(state, model),
-                                   keys.to_hf(expected['encoder'], expected['predictor'], model))
+    faults = missing_and_left_over(
+        keys.hf_spelling(state, model), keys.to_hf(expected['encoder'], expected['predictor'], model)
+    )
     if faults:
         raise JepaError(f'{where} must hold the weights of {model.name}, found {"; ".join(faults)}')
     return dict(zip(('encoder', 'predictor'), keys.from_hf(state, model)))
@@ -252,9 +268,15 @@ def _check_config(where, config, model):
     here.
     """
     size = model.size
-    expected = {'model_type': model.family, 'hidden_size': size.width, 'num_hidden_layers': size.depth,
-                'num_attention_heads': size.heads, 'patch_size': model.patch, 'layer_norm_eps': NORM_EPS,
-                'image_size' if model.family == 'ijepa' else 'crop_size': model.image_size}
+    expected = {
+        'model_type': model.family,
+        'hidden_size': size.width,
+        'num_hidden_layers': size.depth,
+        'num_attention_heads': size.heads,
+        'patch_size': model.patch,
+        'layer_norm_eps': NORM_EPS,
+        'image_size' if model.family == 'ijepa' else 'crop_size': model.image_size,
+    }
     for name, value in expected.items():
         found = config.get(name, value)
         if found != value and found != [value, value]:

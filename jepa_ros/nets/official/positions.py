@@ -33,7 +33,7 @@ def split(ids, grid):
 def _angles(positions, pairs):
     """Float64 [..., pairs] of positions [...]: theta is 10000 for the sines and the rotations alike."""
     steps = torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs
-    return positions.double()[..., None] * rope.THETA ** -steps
+    return positions.double()[..., None] * rope.THETA**-steps
 
 
 def _sincos(positions, width):
@@ -104,8 +104,9 @@ def turning_table(kind, time, row, column, grid, head_dim):
     :returns: (cos, sin), each [B, 1, M, E], ready to broadcast over heads.
     """
     if kind == ROPE_RESCALED:
-        row, column = (axis.double() * ((TRAINED_GRID - 1) / max(side - 1, 1))
-                       for axis, side in zip((row, column), grid))
+        row, column = (
+            axis.double() * ((TRAINED_GRID - 1) / max(side - 1, 1)) for axis, side in zip((row, column), grid)
+        )
     angles = [_angles(axis, head_dim // 3 // 2) for axis in (time, row, column)]
     parts = [(angle.cos(), angle.sin()) for angle in angles]
     table = rope.table(*parts, head_dim, interleave=kind != ROPE_TILED)

@@ -43,8 +43,13 @@ class OfficialPredictor(nn.Module):
             shape.out_width,
             shape.mask_index,
         )
-        self.embed = nn.Linear(width, size.width) if shape.levels == 1 else nn.Sequential(
-            nn.Linear(shape.levels * width, width), nn.GELU(), nn.Linear(width, size.width))
+        self.embed = (
+            nn.Linear(width, size.width)
+            if shape.levels == 1
+            else nn.Sequential(
+                nn.Linear(shape.levels * width, width), nn.GELU(), nn.Linear(width, size.width)
+            )
+        )
         self.blocks = nn.ModuleList(Block(size.width, size.heads, size.mlp_width) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, eps=NORM_EPS)
         self.proj = nn.Linear(size.width, shape.out_width)
@@ -159,8 +164,9 @@ class ActionPredictor(nn.Module):
         row = torch.cat((origin, (cell // columns).double())).repeat(self.steps)
         column = torch.cat((origin, (cell % columns).double() * rows / columns)).repeat(self.steps)
         step = torch.arange(self.steps, device='cpu').repeat_interleave(self.CONDITIONS + n)
-        return positions.turning_table(self.model.positions, step[None], row[None], column[None],
-                                       self.config.grid, head_dim)
+        return positions.turning_table(
+            self.model.positions, step[None], row[None], column[None], self.config.grid, head_dim
+        )
 
     def forward(self, context, actions, states):
         """
@@ -186,5 +192,5 @@ class ActionPredictor(nn.Module):
         rotary = self.cos[:, :, :length], self.sin[:, :, :length]
         for block in self.blocks:
             x = block(x, rotary, step[:, None] >= step)
-        x = x.unflatten(1, (count, per_step))[:, :, self.CONDITIONS:].flatten(1, 2)
+        x = x.unflatten(1, (count, per_step))[:, :, self.CONDITIONS :].flatten(1, 2)
         return self.proj(self.norm(x))

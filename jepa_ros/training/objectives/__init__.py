@@ -10,7 +10,12 @@ from latents.
 
 from jepa_ros.training.objectives.actions import action_forecast
 from jepa_ros.training.objectives.distil import distillation, on_grid
-from jepa_ros.training.objectives.forecast import forecast, joint_forecast, relative_error, start_from_least_squares
+from jepa_ros.training.objectives.forecast import (
+    forecast,
+    joint_forecast,
+    relative_error,
+    start_from_least_squares,
+)
 from jepa_ros.training.objectives.heads import classification, gaussian_likelihood, point_likelihood
 from jepa_ros.training.objectives.masked import (
     NORMS,

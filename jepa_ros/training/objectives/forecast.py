@@ -2,15 +2,17 @@
 """
 The forecaster's losses: later latents from earlier ones.
 
-The error of every clip and horizon counts relative to that of persistence there. A plain mean would be the error of the few
-recordings in which everything moves, and a forecaster that pleases those disturbs the scenes that mostly stand still.
+The error of every clip and horizon counts relative to that of persistence there. A plain mean would be the
+error of the few recordings in which everything moves, and a forecaster that pleases those disturbs the scenes
+that mostly stand still.
 """
 
 import torch
 
 from jepa_ros.nets.vit import normalise_output
 
-STILL = 1e-3  # error of persistence (a latent's variance is 1) below which a scene stands still: it counts no more than that
+# Error of persistence (a latent's variance is 1) below which a scene stands still and counts no more.
+STILL = 1e-3
 
 
 def relative_error(futures, latents, newest):

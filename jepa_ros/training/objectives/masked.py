@@ -76,8 +76,8 @@ def v_jepa(f, g, v, times, masks, targets, norm='l1', context=None, grid=None):
         f.
     :param targets: float [B, T * N, D], sg(LN(f_ξ(v))) of the whole clip.
     :param norm: key of `NORMS`.
-    :param context: λ, weight of the loss on context tokens (see `context_weight`); None for none. It needs the
-        `grid` (rows, columns), a predictor that takes `with_context`, and K = 1.
+    :param context: λ, weight of the loss on context tokens (see `context_weight`); None for none. It needs
+        the `grid` (rows, columns), a predictor that takes `with_context`, and K = 1.
     """
     losses = []
     for context_ids, target_ids in masks:

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The stages of a run: what is trained, on what, with which loss. `trainer` runs them in the order of the key `stages`.
+The stages of a run: what is trained, on what, with which loss. `trainer` runs them in the order of the key
+`stages`.
 
-A new stage is a module here with a subclass of `stage.Stage`, a row in `STAGES`, and a section of the same name in
-`config.Config`.
+A new stage is a module here with a subclass of `stage.Stage`, a row in `STAGES`, and a section of the same
+name in `config.Config`.
 """
 
 import importlib
 
-STAGES = {'pretraining': 'Pretraining', 'distillation': 'Distillation', 'heads': 'Heads', 'actions': 'Actions'}
+STAGES = {
+    'pretraining': 'Pretraining',
+    'distillation': 'Distillation',
+    'heads': 'Heads',
+    'actions': 'Actions',
+}
 
 
 def build(config, model, clips, place):

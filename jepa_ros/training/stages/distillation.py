@@ -82,8 +82,12 @@ class Distillation(Stage):
             return self.loss(frames, times)[0].expand(len(frames))
 
         with self.place.autocast(self.config.bf16 and self.place.device.type != 'cpu'):
-            encoded, each = zip(*([self.place.share(of, *chunk).cpu() for of in (latents, losses)]
-                                  for chunk in splits.chunks(self, clips)))
+            encoded, each = zip(
+                *(
+                    [self.place.share(of, *chunk).cpu() for of in (latents, losses)]
+                    for chunk in splits.chunks(self, clips)
+                )
+            )
         return {'loss': float(torch.cat(each).mean()), **splits.spread(encoded)}
 
     def score(self, figures):

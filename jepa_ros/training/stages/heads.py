@@ -38,8 +38,8 @@ class Heads(Stage):
         """
         Rows of the bank, and which slices are forecast from which.
 
-        Where there is nothing to see the label is drawn anew from the whole image, so that the readout learns to say
-        so with a covariance as wide as the image.
+        Where there is nothing to see the label is drawn anew from the whole image, so that the readout learns
+        to say so with a covariance as wide as the image.
 
         :returns: the arguments of `loss`.
         """
@@ -50,11 +50,21 @@ class Heads(Stage):
         newest = int(rng.integers(context - 1, slices - 1)) if self.config.encoder.window else context - 1
         later = newest + 1 + rng.permutation(slices - 1 - newest)[:HORIZONS_PER_STEP]
         rows = torch.from_numpy(self._bank_rows(step)[self.place.rows(self.values.batch)])
-        anywhere = np.stack([generator(self.config.seed, self.name, step, index).random((slices, 2), np.float32)
-                             for index in self.place.rows(self.values.batch)])
+        anywhere = np.stack(
+            [
+                generator(self.config.seed, self.name, step, index).random((slices, 2), np.float32)
+                for index in self.place.rows(self.values.batch)
+            ]
+        )
         seen = ~labels[rows].isnan().any(-1)
-        return (latents[rows].float(), times[rows],
-                torch.where(seen[..., None], labels[rows], torch.from_numpy(anywhere)), seen, newest, later.tolist())
+        return (
+            latents[rows].float(),
+            times[rows],
+            torch.where(seen[..., None], labels[rows], torch.from_numpy(anywhere)),
+            seen,
+            newest,
+            later.tolist(),
+        )
 
     def _bank_rows(self, step):
         """Which clips of the bank a step takes, int64 [batch]."""
@@ -70,8 +80,9 @@ class Heads(Stage):
         :param newest: index of the newest context slice; `later`: indices of the slices to forecast.
         """
         model = self.model
-        loss, futures, dt = objectives.forecast(model.forecaster, latents, times, self.config.forecaster.context,
-                                                newest, later)
+        loss, futures, dt = objectives.forecast(
+            model.forecaster, latents, times, self.config.forecaster.context, newest, later
+        )
         figures = {'forecast': loss.detach()}
         if model.readout is not None:
             with torch.autocast(loss.device.type, enabled=False):  # a likelihood divides by small variances
@@ -84,21 +95,35 @@ class Heads(Stage):
 
     @torch.no_grad()
     def validate(self):
-        """Skill of the forecaster per horizon, and the spread of the latents, which stand still with the encoder."""
+        """
+        Skill of the forecaster per horizon, and the spread of the latents, which stand still with the
+        encoder.
+        """
         context = self.config.forecaster.context
         if self._splits is None:
-            self._splits = {split: splits.encode(self, clips, bank.latents_of) for split, clips in self.clips.splits().items()}
+            self._splits = {
+                split: splits.encode(self, clips, bank.latents_of)
+                for split, clips in self.clips.splits().items()
+            }
         figures = {}
         for split, encoded in self._splits.items():
             table, losses = SkillTable(self.config.forecaster.horizons, self.model.latent_mean.cpu()), []
             for latents, times in encoded:
                 on_device = latents.to(self.place.device), times.to(self.place.device)
-                loss, futures, dt = objectives.forecast(self.model.forecaster, *on_device, context, context - 1,
-                                                        list(range(context, times.shape[1])))
+                loss, futures, dt = objectives.forecast(
+                    self.model.forecaster,
+                    *on_device,
+                    context,
+                    context - 1,
+                    list(range(context, times.shape[1])),
+                )
                 losses.append(float(loss))
                 table.add(dt.cpu(), futures.float().cpu(), latents[:, context - 1], latents[:, context:])
-            figures[split] = {'forecast': float(np.mean(losses)), **splits.spread(part for part, _ in encoded),
-                              **table.figures()}
+            figures[split] = {
+                'forecast': float(np.mean(losses)),
+                **splits.spread(part for part, _ in encoded),
+                **table.figures(),
+            }
         return figures
 
     def score(self, figures):

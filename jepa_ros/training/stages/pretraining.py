@@ -44,18 +44,29 @@ class MaskedClips:
         :returns: for each mask of a clip, ids int64 [B, I, M] and [B, I, K, Q] of I separately masked parts
             of it: the clip itself (V-JEPA), or each of its frames (I-JEPA).
         """
-        slices, parts = (1, self.config.data.slices) if self.config.pretraining.objective == 'ijepa' \
+        slices, parts = (
+            (1, self.config.data.slices)
+            if self.config.pretraining.objective == 'ijepa'
             else (self.config.data.slices, 1)
-        rng, *rngs = (generator(self.config.seed, f'{name} masks', step, index)
-                      for index in (None, *range(count * parts)))
-        return [of.reshape(count, parts, *of.shape[1:]) for recipe in self._recipes(rng)
-                for of in draw_masks(recipe, rng, rngs, self.grid, slices)]
+        )
+        rng, *rngs = (
+            generator(self.config.seed, f'{name} masks', step, index)
+            for index in (None, *range(count * parts))
+        )
+        return [
+            of.reshape(count, parts, *of.shape[1:])
+            for recipe in self._recipes(rng)
+            for of in draw_masks(recipe, rng, rngs, self.grid, slices)
+        ]
 
     def _recipes(self, rng):
         of = self.config.masks
         if self.config.pretraining.objective == 'ijepa':
-            return [MultiBlock(of.target_blocks, tuple(of.target_scale), tuple(of.context_scale),
-                               min_keep=of.min_keep)]
+            return [
+                MultiBlock(
+                    of.target_blocks, tuple(of.target_scale), tuple(of.context_scale), min_keep=of.min_keep
+                )
+            ]
         both = Tubes(of.short_blocks, of.short_scale), Tubes(of.long_blocks, of.long_scale)
         return both if of.both else [both[int(rng.random() >= 0.5)]]
 
@@ -95,18 +106,31 @@ class Pretraining(Stage):
         model, ((context_ids, target_ids),) = self.model, masks
         x, at = v.transpose(1, 2).flatten(0, 1)[:, :, None], times.reshape(-1, 1)
         targets = objectives.encode_targets(model.target, x, at)
-        loss = objectives.i_jepa(model.encoder, model.predictor, x, at, context_ids, target_ids, targets,
-                                 self.values.norm)
+        loss = objectives.i_jepa(
+            model.encoder, model.predictor, x, at, context_ids, target_ids, targets, self.values.norm
+        )
         return loss, targets.unflatten(0, times.shape).flatten(1, 2)
 
     def _vjepa(self, v, times, step, masks):
         """:returns: loss, and the targets float [B, T * N, D]."""
         model, values = self.model, self.values
         targets = objectives.encode_targets(model.target, v, times)
-        context = objectives.context_weight(step, values.context_loss, *values.context_loss_rise) \
-            if values.context_loss and step is not None else None
-        loss = objectives.v_jepa(model.encoder, model.predictor, v, times, masks, targets, values.norm,
-                                 context, model.encoder_config.grid)
+        context = (
+            objectives.context_weight(step, values.context_loss, *values.context_loss_rise)
+            if values.context_loss and step is not None
+            else None
+        )
+        loss = objectives.v_jepa(
+            model.encoder,
+            model.predictor,
+            v,
+            times,
+            masks,
+            targets,
+            values.norm,
+            context,
+            model.encoder_config.grid,
+        )
         return loss, targets
 
     def _forecast(self, v, times, step, targets):
@@ -123,10 +147,15 @@ class Pretraining(Stage):
     @torch.no_grad()
     def validate(self):
         """Masked loss under masks that stay the same, and the spread of the newest slice's target latents."""
-        name = 'masked' if self.values.forecast else 'loss'  # as in training, where the forecaster's loss may be added
-        return {split: {name: self._masked_loss(clips), **splits.spread(latents for latents, _ in
-                                                                          splits.encode(self, clips))}
-                for split, clips in self.clips.splits().items()}
+        # As in training, where the forecaster's loss may be added.
+        name = 'masked' if self.values.forecast else 'loss'
+        return {
+            split: {
+                name: self._masked_loss(clips),
+                **splits.spread(latents for latents, _ in splits.encode(self, clips)),
+            }
+            for split, clips in self.clips.splits().items()
+        }
 
     def _masked_loss(self, clips):
         total = 0.0
@@ -135,10 +164,13 @@ class Pretraining(Stage):
             chunk = [tensor.to(self.place.device) for tensor in (*chunk, *ids)]
             shared = len(chunk[0]) // self.place.world * self.place.world
             # The few clips that the processes do not divide are everybody's.
-            for rows, count in ((self.place.rows(shared), shared), (range(shared, len(chunk[0])), len(chunk[0]) - shared)):
+            for rows, count in (
+                (self.place.rows(shared), shared),
+                (range(shared, len(chunk[0])), len(chunk[0]) - shared),
+            ):
                 if rows:
                     with self.place.autocast(self.config.bf16):
-                        frames, times, *ids = (tensor[rows.start:rows.stop] for tensor in chunk)
+                        frames, times, *ids = (tensor[rows.start : rows.stop] for tensor in chunk)
                         loss, _ = self.loss(frames, times, None, *ids)
                     total += self.place.mean(loss.float()).item() * count
         return total / len(clips)

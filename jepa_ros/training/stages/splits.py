@@ -7,14 +7,18 @@ import torch
 from jepa_ros.training import model as models
 from jepa_ros.training import objectives, watch
 
-MOST_TOKENS = 8192  # whose spread is measured: a singular value decomposition of more takes long and says the same
+MOST_TOKENS = (
+    8192  # whose spread is measured: a singular value decomposition of more takes long and says the same
+)
 
 
 def chunks(stage, clips):
-    """:param clips: list of `Clip`. Yields frames uint8 [B, F, H, W, 3] and times float32 [B, T], s, as tensors."""
+    """
+    :param clips: list of `Clip`. Yields frames uint8 [B, F, H, W, 3] and times float32 [B, T], s, as tensors.
+    """
     size, tubelet = stage.values.batch, stage.config.encoder.tubelet
-    for part in (clips[start:start + size] for start in range(0, len(clips), size)):
-        times = np.stack([clip.times[tubelet - 1::tubelet] for clip in part])
+    for part in (clips[start : start + size] for start in range(0, len(clips), size)):
+        times = np.stack([clip.times[tubelet - 1 :: tubelet] for clip in part])
         yield torch.from_numpy(np.stack([clip.images for clip in part])), torch.from_numpy(times).float()
 
 
@@ -25,6 +29,7 @@ def encode(stage, clips, latents_of=None):
     :param latents_of: as `bank.latents_of`; by default all latents from one pass over the clip.
     :returns: list of pairs of latents float32 [B, T', N, D] and times float32 [B, T'], on the CPU.
     """
+
     def latents(frames, times):
         with stage.place.autocast(stage.config.bf16 and stage.place.device.type != 'cpu'):
             if latents_of is not None:
@@ -35,7 +40,7 @@ def encode(stage, clips, latents_of=None):
     encoded = []
     for frames, times in chunks(stage, clips):
         found = stage.place.share(latents, frames, times).cpu()
-        encoded.append((found, times[:, -found.shape[1]:]))
+        encoded.append((found, times[:, -found.shape[1] :]))
     return encoded
 
 

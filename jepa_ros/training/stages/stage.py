@@ -11,13 +11,14 @@ class Stage:
     :param clips: `clips.Clips`.
     :param place: `parallel.Place`: the device, and this process's share of a batch.
 
-    Attributes: `values`, the section of the configuration with the stage's name (a `config.Stage`); `modules`, what is
-    trained, each module's gradient being clipped by itself; `frozen`, modules that are used as they are, or moved by
-    `after_update`.
+    Attributes: `values`, the section of the configuration with the stage's name (a `config.Stage`);
+    `modules`, what is trained, each module's gradient being clipped by itself; `frozen`, modules that are
+    used as they are, or moved by `after_update`.
     """
 
     name = ''
-    decodes = False  # True where `batch` reads recordings: it is then made by data.workers processes, and must pickle
+    # True where `batch` reads recordings: it is then made by data.workers processes, and must pickle.
+    decodes = False
 
     def __init__(self, config, model, clips, place):
         self.config, self.model, self.clips, self.place = config, model, clips, place
@@ -36,15 +37,19 @@ class Stage:
         """
         What `loss` takes, from (seed, stage, step, clip index) alone.
 
-        Random numbers of the batch come from the batch as a whole, those of a clip from its index in it, so that every
-        process can make its own share (`place.rows`) of the same batch.
+        Random numbers of the batch come from the batch as a whole, those of a clip from its index in it, so
+        that every process can make its own share (`place.rows`) of the same batch.
 
-        :returns: tuple of arrays with one row per clip of this process, and of other values, the same for all clips.
+        :returns: tuple of arrays with one row per clip of this process, and of other values, the same for all
+            clips.
         """
         raise NotImplementedError
 
     def sources(self, step):
-        """Paths of the recordings in the batch of a step, of all processes: they are named when it is not finite."""
+        """
+        Paths of the recordings in the batch of a step, of all processes: they are named when it is not
+        finite.
+        """
         return []
 
     def loss(self, *batch):
@@ -62,10 +67,14 @@ class Stage:
         """
         Every process calls it, and gets the same figures.
 
-        :returns: dict of split (`train_clips`, `validation`) to dict of figures; `std` and `rank` are watched.
+        :returns: dict of split (`train_clips`, `validation`) to dict of figures; `std` and `rank` are
+            watched.
         """
         return {}
 
     def score(self, figures):
-        """:param figures: the validation split's. :returns: what makes a checkpoint the best one, None for nothing."""
+        """
+        :param figures: the validation split's.
+        :returns: what makes a checkpoint the best one, None for nothing.
+        """
         return None

@@ -43,16 +43,24 @@ def inputs_of(predictor, steps, batch=2, seed=4):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('shape', [dict(), dict(image_size=(48, 48), narrow=36), dict(image_size=(64, 16), narrow=32, heads=2)])
+@pytest.mark.parametrize(
+    'shape', [dict(), dict(image_size=(48, 48), narrow=36), dict(image_size=(64, 16), narrow=32, heads=2)]
+)
 def test_predictions_are_those_of_the_equations(shape, dtype):
     predictor = built(**shape)
-    state = {name: value.double().numpy() for name, value
-             in keys.to_official(predictor.state_dict(), predictor.model, 'predictor').items()}
+    state = {
+        name: value.double().numpy()
+        for name, value in keys.to_official(predictor.state_dict(), predictor.model, 'predictor').items()
+    }
     heads = predictor.model.predictor.size.heads
     for steps in range(1, STEPS + 1):
         inputs = inputs_of(predictor, steps)
-        expected = np.stack([reference.predict_next(state, *clip, predictor.config.grid, heads)
-                             for clip in zip(*(of.double().numpy() for of in inputs))])
+        expected = np.stack(
+            [
+                reference.predict_next(state, *clip, predictor.config.grid, heads)
+                for clip in zip(*(of.double().numpy() for of in inputs))
+            ]
+        )
         ours = predictor(*inputs)
         assert ours.shape == expected.shape and expected.std() > 0.1
         assert np.abs(ours.double().numpy() - expected).max() < tiny.BOUND[dtype]
@@ -79,8 +87,8 @@ def test_a_shorter_sequence_is_the_beginning_of_a_longer_one():
     n, (context, actions, states) = predictor.config.tokens, inputs_of(predictor, STEPS)
     whole = predictor(context, actions, states)
     for steps in range(1, STEPS):
-        short = predictor(context[:, :steps * n], actions[:, :steps], states[:, :steps])
-        assert torch.allclose(short, whole[:, :steps * n], atol=1e-5)
+        short = predictor(context[:, : steps * n], actions[:, :steps], states[:, :steps])
+        assert torch.allclose(short, whole[:, : steps * n], atol=1e-5)
 
 
 def test_more_frames_than_it_was_built_for_are_refused():

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Futures of the published predictors: the right mask tokens, of nothing but the context, in torch and in ONNX."""
+"""
+Futures of the published predictors: the right mask tokens, of nothing but the context, in torch and in ONNX.
+"""
 
 import pytest
 
@@ -51,7 +53,9 @@ def test_a_horizon_is_the_nearest_whatever_else_is_asked_for(horizons):
     whole = ask(forecaster, context, 1, 2, 3)
     for horizon, future in zip(horizons, ask(forecaster, context, *horizons)):
         distances = [abs(horizon - offered) for offered in (1, 2, 3)]
-        nearest = [whole[i] for i in range(3) if distances[i] <= min(distances) + 1e-5]  # two, halfway between them
+        nearest = [
+            whole[i] for i in range(3) if distances[i] <= min(distances) + 1e-5
+        ]  # two, halfway between them
         assert any(torch.equal(future, each) for each in nearest)
 
 
@@ -69,25 +73,30 @@ def test_every_token_of_the_context_counts(name):
 
 @torch.no_grad()
 def test_frames_of_the_future_do_not_leak():
-    """V-JEPA 1's window is the first part of its clip: encoded without the rest, whose frames may be anything."""
+    """
+    V-JEPA 1's window is the first part of its clip: encoded without the rest, whose frames may be anything.
+    """
     model = tiny.tiny('vjepa-vitl16', image_size=32)
     encoder, predictor = tiny.networks(model)
     forecaster = OfficialForecaster(predictor, SLICES, HORIZONS)
     seen = torch.arange(SLICES * forecaster.tokens)[None]
     frames, others = tiny.frames_of(model, batch=1), tiny.frames_of(model, batch=1, seed=9)
-    others[:, :, :SLICES * model.tubelet] = frames[:, :, :SLICES * model.tubelet]
+    others[:, :, : SLICES * model.tubelet] = frames[:, :, : SLICES * model.tubelet]
 
     def futures(clip, ids):
-        tokens = encoder(clip, ids=ids)[:, :seen.shape[1]]
+        tokens = encoder(clip, ids=ids)[:, : seen.shape[1]]
         return ask(forecaster, tokens[0].unflatten(0, (SLICES, -1)), 1, 2)
 
     assert torch.equal(futures(frames, seen), futures(others, seen))
-    assert not torch.allclose(futures(frames, None), futures(others, None), atol=1e-2)  # what it would be otherwise
+    # What it would be otherwise.
+    assert not torch.allclose(futures(frames, None), futures(others, None), atol=1e-2)
 
 
 @torch.no_grad()
 def test_one_horizon_is_the_published_anticipation_and_several_are_filled_together():
-    """facebookresearch/vjepa2, evals/action_anticipation_frozen, fills the one slice that it asks for alone."""
+    """
+    facebookresearch/vjepa2, evals/action_anticipation_frozen, fills the one slice that it asks for alone.
+    """
     (alone, context), (together, _) = built('vjepa2-vitl', horizons=1), built('vjepa2-vitl', horizons=2)
     n = alone.tokens
     seen, later = torch.arange(SLICES * n)[None], torch.arange(SLICES * n, (SLICES + 1) * n)[None]
@@ -107,25 +116,42 @@ def test_the_graph_gives_what_torch_gives_for_any_number_of_horizons(name, tmp_p
     period = 2 * forecaster.slice_period  # the user's frames come half as often as those of training
     graph, path = OfficialForecastGraph(forecaster, period).eval(), tmp_path / 'forecaster.onnx'
     times = torch.tensor([-period, 0.0])
-    write_onnx(graph, {'context': context, 'times': times, 'dt': torch.tensor([period, 2 * period])}, ['futures'], path)
+    write_onnx(
+        graph,
+        {'context': context, 'times': times, 'dt': torch.tensor([period, 2 * period])},
+        ['futures'],
+        path,
+    )
 
     model = onnx.load(path)
     kinds = {node.op_type for node in model.graph.node}
     assert model.opset_import[0].version == OPSET and 'LayerNormalization' in kinds
-    assert not kinds & {'TopK', 'Sort', 'Sin', 'Cos', 'ScatterND'}  # nothing sorted, positions folded to constants
+    assert not kinds & {
+        'TopK',
+        'Sort',
+        'Sin',
+        'Cos',
+        'ScatterND',
+    }  # nothing sorted, positions folded to constants
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     assert [each.name for each in session.get_inputs()] == ['context', 'times', 'dt']
     other = context.flip(0)
     expected = forecaster.fill(other)
     for asked in ((1,), (2, 1, 2), (2, 1)):
         dt = torch.tensor(asked) * period
-        futures, = session.run(None, {'context': other.numpy(), 'times': times.numpy(), 'dt': dt.numpy()})
+        (futures,) = session.run(None, {'context': other.numpy(), 'times': times.numpy(), 'dt': dt.numpy()})
         assert torch.allclose(torch.from_numpy(futures), expected[torch.tensor(asked) - 1], atol=1e-4)
 
 
-@pytest.mark.parametrize('name, slices, horizons, message', [
-    ('ijepa-vitg16', 1, 1, 'need a video model'), ('vjepa2-vitl', 0, 1, 'found 0 and 1'),
-    ('vjepa2-vitl', 2, 0, 'found 2 and 0'), ('vjepa-vitl16', 4, 1, 'knows 4 slices')])
+@pytest.mark.parametrize(
+    'name, slices, horizons, message',
+    [
+        ('ijepa-vitg16', 1, 1, 'need a video model'),
+        ('vjepa2-vitl', 0, 1, 'found 0 and 1'),
+        ('vjepa2-vitl', 2, 0, 'found 2 and 0'),
+        ('vjepa-vitl16', 4, 1, 'knows 4 slices'),
+    ],
+)
 def test_what_has_no_futures_says_so(name, slices, horizons, message):
     with pytest.raises(JepaError, match=message):
         OfficialForecaster(tiny.networks(tiny.tiny(name))[1], slices, horizons)

@@ -14,13 +14,20 @@ from jepa_ros.nets.official.predictor import ActionPredictor, OfficialPredictor 
 
 # Rows: encoder width, blocks, width of the predictor, width of its output, tokens of added positions.
 PUBLISHED = {
-    'ijepa-vith14': (1280, 12, 384, 1280, 256), 'ijepa-vith16_448': (1280, 12, 384, 1280, 784),
-    'ijepa-vitg16': (1408, 16, 384, 1408, 196), 'vjepa-vitl16': (1024, 12, 384, 1024, 1568),
-    'vjepa-vith16': (1280, 12, 384, 1280, 1568), 'vjepa-vith16_384': (1280, 12, 384, 1280, 4608),
-    'vjepa2-vitl': (1024, 12, 384, 1024, 0), 'vjepa2-vith': (1280, 12, 384, 1280, 0),
-    'vjepa2-vitg': (1408, 12, 384, 1408, 0), 'vjepa2-vitg_384': (1408, 12, 384, 1408, 0),
-    'vjepa2-vitg_ac': (1408, 24, 1024, 1408, 0), 'vjepa2.1-vitb': (768, 12, 384, 1664, 0),
-    'vjepa2.1-vitl': (1024, 12, 384, 1664, 0), 'vjepa2.1-vitg': (1408, 24, 384, 5632, 0),
+    'ijepa-vith14': (1280, 12, 384, 1280, 256),
+    'ijepa-vith16_448': (1280, 12, 384, 1280, 784),
+    'ijepa-vitg16': (1408, 16, 384, 1408, 196),
+    'vjepa-vitl16': (1024, 12, 384, 1024, 1568),
+    'vjepa-vith16': (1280, 12, 384, 1280, 1568),
+    'vjepa-vith16_384': (1280, 12, 384, 1280, 4608),
+    'vjepa2-vitl': (1024, 12, 384, 1024, 0),
+    'vjepa2-vith': (1280, 12, 384, 1280, 0),
+    'vjepa2-vitg': (1408, 12, 384, 1408, 0),
+    'vjepa2-vitg_384': (1408, 12, 384, 1408, 0),
+    'vjepa2-vitg_ac': (1408, 24, 1024, 1408, 0),
+    'vjepa2.1-vitb': (768, 12, 384, 1664, 0),
+    'vjepa2.1-vitl': (1024, 12, 384, 1664, 0),
+    'vjepa2.1-vitg': (1408, 24, 384, 5632, 0),
     'vjepa2.1-vitG': (1664, 24, 384, 6656, 0),
 }
 MASK_TOKENS = {'vjepa': 2, 'vjepa2': 10, 'vjepa2.1': 8}
@@ -59,7 +66,9 @@ def published(name):
         result |= {'img_mod_embed': (1, 1, width), 'video_mod_embed': (1, 1, width)}
         if out == 4 * encoder:  # four levels go in side by side, through two layers
             del result['predictor_embed.weight'], result['predictor_embed.bias']
-            result |= layer('predictor_embed.0', 4 * encoder, encoder) | layer('predictor_embed.2', encoder, width)
+            result |= layer('predictor_embed.0', 4 * encoder, encoder) | layer(
+                'predictor_embed.2', encoder, width
+            )
     return result
 
 
@@ -78,18 +87,26 @@ def test_names_and_shapes_at_every_published_size(name):
         state = network(model).state_dict()
         theirs = keys.to_official(state, model, 'predictor')
         assert {name: tuple(value.shape) for name, value in theirs.items()} == published(name)
-        ours = keys.from_official({name: torch.empty(shape) for name, shape in published(name).items()}, model, 'predictor')
-    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in state.items()}
+        ours = keys.from_official(
+            {name: torch.empty(shape) for name, shape in published(name).items()}, model, 'predictor'
+        )
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: value.shape for name, value in state.items()
+    }
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_published_sizes_count_their_parameters(name):
-    trained = sum(torch.Size(shape).numel() for name, shape in published(name).items() if name != 'predictor_pos_embed')
+    trained = sum(
+        torch.Size(shape).numel() for name, shape in published(name).items() if name != 'predictor_pos_embed'
+    )
     assert MODELS[name].predictor_parameters == trained
 
 
-@pytest.mark.parametrize('name', ['ijepa-vitg16', 'vjepa-vitl16', 'vjepa2-vitl', 'vjepa2-vitg_ac', 'vjepa2.1-vitb',
-                                  'vjepa2.1-vitg'])
+@pytest.mark.parametrize(
+    'name',
+    ['ijepa-vitg16', 'vjepa-vitl16', 'vjepa2-vitl', 'vjepa2-vitg_ac', 'vjepa2.1-vitb', 'vjepa2.1-vitg'],
+)
 def test_there_and_back_is_nothing_changed(name):
     model = tiny.tiny(name)
     ours = tiny.networks(model)[1].state_dict()
@@ -99,16 +116,25 @@ def test_there_and_back_is_nothing_changed(name):
 
 def test_more_than_nine_mask_tokens_keep_their_order():
     model = tiny.tiny('vjepa2-vitl')
-    tokens = {f'mask_tokens.{index}': torch.full((1, 1, 36), float(index)) for index in (9, 0, 10, 2, 1, 8, 3, 7, 4, 6, 5)}
+    tokens = {
+        f'mask_tokens.{index}': torch.full((1, 1, 36), float(index))
+        for index in (9, 0, 10, 2, 1, 8, 3, 7, 4, 6, 5)
+    }
     assert keys.from_official(tokens, model, 'predictor')['mask_tokens'][:, 0].tolist() == list(range(11))
 
 
 def test_the_predictor_in_the_layout_of_hugging_face():
     model = tiny.tiny('vjepa2-vitl')
     encoder, predictor = (module.state_dict() for module in tiny.networks(model))
-    theirs = {name: value for name, value in keys.to_hf(encoder, predictor, model).items() if name.startswith('predictor.')}
+    theirs = {
+        name: value
+        for name, value in keys.to_hf(encoder, predictor, model).items()
+        if name.startswith('predictor.')
+    }
     assert theirs['predictor.embeddings.mask_tokens'].shape == (10, 1, 1, 36)
-    qkv = torch.cat([theirs[f'predictor.layer.1.attention.{part}.weight'] for part in ('query', 'key', 'value')])
+    qkv = torch.cat(
+        [theirs[f'predictor.layer.1.attention.{part}.weight'] for part in ('query', 'key', 'value')]
+    )
     assert torch.equal(qkv, predictor['blocks.1.attn.qkv.weight'])
     nothing, ours = keys.from_hf(theirs, model)
     assert not nothing and set(ours) == set(predictor)

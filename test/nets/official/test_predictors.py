@@ -49,15 +49,26 @@ def built(case):
 
 def context_of(predictor, ids, seed=4):
     width = predictor.model.size.width * predictor.model.predictor.levels
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=(*ids.shape, width))).to(torch.get_default_dtype())
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(*ids.shape, width))).to(
+        torch.get_default_dtype()
+    )
 
 
 def expected(predictor, state, context, context_ids, target_ids, mask_index=None):
     model = predictor.model
     mask_index = model.predictor.mask_index if mask_index is None else mask_index
-    clips = [reference.predict(model.family, state, *(of.double().numpy() for of in clip[:1]), *clip[1:],
-                               predictor.config.grid, model.predictor.size.heads, mask_index)
-             for clip in zip(context, context_ids, target_ids)]
+    clips = [
+        reference.predict(
+            model.family,
+            state,
+            *(of.double().numpy() for of in clip[:1]),
+            *clip[1:],
+            predictor.config.grid,
+            model.predictor.size.heads,
+            mask_index,
+        )
+        for clip in zip(context, context_ids, target_ids)
+    ]
     return [None if of[0] is None else torch.from_numpy(np.stack(of)) for of in zip(*clips)]
 
 
@@ -110,7 +121,9 @@ def test_context_of_an_image_has_its_own_embedding():
 @given(st.data())
 @torch.no_grad()
 def test_order_says_nothing(data):
-    """The published code sorts tokens by position; attention does not see it, which is why nothing here sorts."""
+    """
+    The published code sorts tokens by position; attention does not see it, which is why nothing here sorts.
+    """
     case = data.draw(st.sampled_from(['ijepa', 'vjepa', 'vjepa2', 'vjepa2.1, distilled']))
     predictor, _ = built(case)
     total = predictor.config.slices * predictor.config.tokens
@@ -120,7 +133,9 @@ def test_order_says_nothing(data):
     context = context_of(predictor, context_ids)
     by_place = context_ids.argsort(-1), target_ids.argsort(-1)
     ours = predictor(context, context_ids, target_ids)[:, by_place[1][0]]
-    ordered = predictor(context[:, by_place[0][0]], context_ids.gather(1, by_place[0]), target_ids.gather(1, by_place[1]))
+    ordered = predictor(
+        context[:, by_place[0][0]], context_ids.gather(1, by_place[0]), target_ids.gather(1, by_place[1])
+    )
     assert torch.allclose(ours, ordered, atol=1e-4)
 
 
@@ -128,14 +143,16 @@ def test_order_says_nothing(data):
 @pytest.mark.parametrize('case, free', [('vjepa2.1, distilled', True), ('vjepa2', False)])
 def test_where_time_begins(case, free):
     """
-    2.1's positions are relative; those of V-JEPA 2 turn the two features of a pair by two angles, which is no rotation.
-    Its windows must therefore begin at slice 0, as the clips of training did.
+    2.1's positions are relative; those of V-JEPA 2 turn the two features of a pair by two angles, which is no
+    rotation. Its windows must therefore begin at slice 0, as the clips of training did.
     """
     predictor, state = built(case)
     context_ids, target_ids = tiny.sparse_ids(predictor.config)
     context, later = context_of(predictor, context_ids), 9 * predictor.config.tokens
     moved = predictor(context, context_ids + later, target_ids + later)
-    assert close(moved, expected(predictor, state, context, context_ids + later, target_ids + later)[0], torch.float32)
+    assert close(
+        moved, expected(predictor, state, context, context_ids + later, target_ids + later)[0], torch.float32
+    )
     assert close(predictor(context, context_ids, target_ids), moved.double(), torch.float32) == free
 
 
