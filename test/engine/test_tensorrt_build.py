@@ -26,7 +26,9 @@ pytestmark = pytest.mark.filterwarnings('ignore:Use Deprecated in TensorRT-RTX:D
 
 SIZE, SLICES, CONTEXT = (64, 96), 4, 3
 HORIZONS = (0.1, 0.2, 0.4)
-GRAPHS = ('frame', 'clip', 'stream', 'forecaster', 'readout')
+PUBLISHED = ('ijepa-vith14', 'vjepa-vitl16', 'vjepa2-vitl', 'vjepa2.1-vitl')
+GRAPHS = ('frame', 'clip', 'stream', 'forecaster', 'readout', *PUBLISHED,
+          'vjepa2-vitl forecaster', 'vjepa2.1-vitl forecaster')
 
 
 @pytest.fixture(scope='module')
@@ -39,6 +41,8 @@ def trt():
 
 def draw(name):
     """Return a torch module with random weights as it is exported, its inputs, the names of its outputs."""
+    if name.split()[0] in PUBLISHED:
+        return draw_published(*name.split())
     from jepa_ros.export import graphs
     from jepa_ros.nets.forecaster import Forecaster
     from jepa_ros.nets.readout import PointReadout
@@ -70,8 +74,27 @@ def draw(name):
     return PointReadout(stream, dim), {'futures': torch.randn(len(dt), n, dim), 'dt': dt}, ['point', 'cov']
 
 
-def pixels(frames):
-    return torch.randint(0, 256, (frames, *SIZE, 3), dtype=torch.uint8)
+def draw_published(model, part='encoder'):
+    """Likewise for a published model made small."""
+    from tiny_official import networks, tiny
+
+    from jepa_ros.export import graphs
+    from jepa_ros.nets.official.families import ClipShape
+    from jepa_ros.nets.official.futures import OfficialForecaster
+
+    model = tiny(model)
+    clip, (encoder, predictor) = ClipShape.of(model), networks(model)
+    if part == 'encoder':
+        slices = clip.slices if clip.frames > 1 else None
+        return graphs.OfficialGraph(encoder, slices), {'frames': pixels(clip.frames, clip.image_size)}, ['tokens']
+    module = graphs.OfficialForecastGraph(OfficialForecaster(predictor, clip.slices, 2), 0.5)
+    inputs = {'context': torch.randn(clip.slices, clip.tokens, model.size.width),
+              'times': torch.arange(1 - clip.slices, 1) * 0.5, 'dt': torch.tensor([0.5, 1.0])}
+    return module, inputs, ['futures']
+
+
+def pixels(frames, size=SIZE):
+    return torch.randint(0, 256, (frames, *size, 3), dtype=torch.uint8)
 
 
 def encoder_frequencies(encoder):
