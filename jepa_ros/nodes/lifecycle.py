@@ -21,6 +21,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from jepa_ros.engine.backends import plans
 from jepa_ros.errors import JepaError
 from jepa_ros.nodes import transport
 from jepa_ros.nodes.diagnostics import ERROR, Health
@@ -209,12 +210,14 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     stopped = threading.Event()
+    plans.ending.clear()
 
     def wake() -> None:
         executor.create_task(lambda: None)  # executor.wake() would not make spin_once return
 
     def stop() -> None:
         stopped.set()
+        plans.ending.set()  # configure may be building for minutes
         wake()
 
     node = None

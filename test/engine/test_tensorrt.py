@@ -246,7 +246,7 @@ def test_inputs_that_contradict_each_other(machine, path):
     assert graph.run(feeds)['point'].shape == (3, 2)
 
 
-def test_what_does_not_run_is_passed_over_by_auto(machine, path):
+def test_what_does_not_run_is_passed_over_by_auto(machine, real_auto, path):
     """The plan loads, but its code fails on this GPU: that shows when somebody waits for it."""
     machine.driver.cuStreamSynchronize = lambda stream: (Result.CUDA_ERROR_NO_DEVICE,)
     graph = open_graph(path / 'readout.onnx')
@@ -328,6 +328,15 @@ def test_an_interruption_ends_the_build(machine, path):
         backend.prepare(path / 'readout.onnx', interrupt)
     assert machine.trt.builds == 0
     assert open_graph(path / 'readout.onnx', 'tensorrt').description.endswith(', plan built')
+
+
+def test_a_process_that_is_to_end_stops_its_build(machine, real_auto, path, monkeypatch):
+    """Nor is another backend tried, which the node would only have to close again."""
+    monkeypatch.setattr(plans, 'ending', threading.Event())
+    machine.trt.during_build = plans.ending.set
+    with pytest.raises(plans.BuildStopped, match='readout.onnx: the build of its TensorRT plan was stopped'):
+        open_graph(path / 'readout.onnx')
+    assert machine.trt.builds == 0
 
 
 def test_what_is_missing_is_named(monkeypatch):

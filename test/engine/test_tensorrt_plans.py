@@ -189,6 +189,17 @@ def test_a_builder_that_is_killed_is_in_nobodys_way(graph):
     assert plans.obtain(graph, KEY, lambda _: b'plan') == (b'plan', 'built')
 
 
+def test_waiting_for_another_builder_ends_with_the_process(graph, monkeypatch):
+    monkeypatch.setattr(plans, 'ending', threading.Event())
+    plans.ending.set()
+    with subprocess.Popen([sys.executable, '-c', BUILDER, graph, repr(dataclasses.astuple(KEY))],
+                          stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b'building\n'
+        with pytest.raises(plans.BuildStopped):
+            plans.obtain(graph, KEY, lambda _: b'plan')
+        other.kill()
+
+
 def test_a_build_that_fails_leaves_nothing_and_can_be_tried_again(graph):
     def fail(directory):
         raise EngineError('no memory')

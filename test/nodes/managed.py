@@ -6,6 +6,7 @@ import threading
 
 from std_msgs.msg import String
 
+from jepa_ros.engine.backends import plans
 from jepa_ros.errors import JepaError
 from jepa_ros.nodes.lifecycle import ManagedNode, run
 from jepa_ros.nodes.parameters import ParameterSpec
@@ -23,6 +24,9 @@ class Managed(ManagedNode):
     def configure(self):
         if BEHAVIOUR in ('refuse', 'must start'):
             raise JepaError('expected a belt, found none')
+        if BEHAVIOUR == 'build':
+            print('building')
+            plans.ending.wait()
         print('configured', self.parameters['speed'])
 
     def activate(self):

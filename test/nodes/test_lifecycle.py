@@ -59,6 +59,12 @@ def test_signal_ignored_by_the_shell_stops_it_all_the_same():
         assert child.stop(signal.SIGINT) == 0
 
 
+def test_signal_stops_what_a_transition_builds():
+    with Child(MANAGED, 'build') as child:
+        child.wait_line('building')
+        assert child.stop() == 0
+
+
 def test_finish_from_any_thread_ends_the_process_with_its_code():
     with Child(MANAGED, 'finish') as child:
         assert child.wait() == 3

@@ -16,19 +16,24 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jepa_ros.engine.backends.graph import EngineError
+from jepa_ros.errors import JepaError
 
 DIRECTORY = 'plans'
 CHOSEN = 'JEPA_PLANS'  # names another directory for all plans: a disk that outlives a container
 MAGIC = b'jepa_ros plan 1 '
 
 HEARTBEAT = 10.0  # s between two lines in the log while nothing else is heard
-POLL = 0.1  # s between two looks at a lock, which can also be interrupted
+POLL = 0.1  # s between two looks at a lock
+
+#: Set by a process that was asked to end: its builds, and its waiting for those of others, raise BuildStopped.
+ending = threading.Event()
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +70,13 @@ class PlanKey:
 
 class PlanError(EngineError):
     """A plan that cannot be trusted: foreign, damaged or of another graph, version or GPU."""
+
+
+class BuildStopped(JepaError):
+    """The process was asked to end meanwhile; no other backend is to be tried."""
+
+    def __init__(self, graph: Path):
+        super().__init__(f'{graph}: the build of its TensorRT plan was stopped')
 
 
 def graph_sha256(path: Path) -> str:
@@ -142,6 +154,7 @@ def obtain(graph: Path, key: PlanKey, build: Callable[[Path], bytes],
     :param usable: whether TensorRT accepts a plan; a cached one that it does not accept is built anew
     :returns: the plan, and 'cached' or 'built'
     :raises EngineError: it cannot be built, or a new one is not usable
+    :raises BuildStopped: see :data:`ending`
     """
     def cached():
         plan = find(graph, key)
@@ -269,5 +282,6 @@ def _locked(path: Path, graph: Path) -> Iterator[None]:
                 if time.monotonic() >= due:
                     due += HEARTBEAT
                     _log.warning('another process builds the TensorRT plan of %s: waiting for it', graph.name)
-                time.sleep(POLL)
+                if ending.wait(POLL):
+                    raise BuildStopped(graph) from None
         yield

@@ -38,6 +38,7 @@ def build(trt, path: Path, timing_cache: Path | None = None, progress: Progress 
     :param timing_cache: file with what earlier builds have timed; read if it is there, written afterwards
     :param progress: told of every step of a phase; from any thread
     :raises EngineError: TensorRT cannot parse the graph or build the plan; its own words are in the message
+    :raises BuildStopped: see :data:`~jepa_ros.engine.backends.plans.ending`
     """
     log = logger(trt)
     log.errors.clear()
@@ -57,6 +58,8 @@ def build(trt, path: Path, timing_cache: Path | None = None, progress: Progress 
     with _Monitored(trt, config, path, progress) as monitored:
         plan = builder.build_serialized_network(network, config)
     monitored.raise_interruption()
+    if plan is None and plans.ending.is_set():
+        raise plans.BuildStopped(path)
     if plan is None:
         raise EngineError(f'{path}: expected TensorRT {trt.__version__} to build the graph, found '
                           f'{log.said()}')
@@ -174,7 +177,7 @@ class _Monitored:
                 self._progress(phase, done, steps)
         except BaseException as interruption:  # KeyboardInterrupt arrives in here
             self._interruption = interruption
-        return self._interruption is None
+        return self._interruption is None and not plans.ending.is_set()
 
     def _beat(self) -> None:
         while not self._done.wait(plans.HEARTBEAT):
