@@ -9,6 +9,9 @@ import sys
 import threading
 import time
 
+#: For the environment of processes whose backend is 'auto': it then is ONNX Runtime's CPU on every machine.
+WITHOUT_GPU = {'CUDA_VISIBLE_DEVICES': ''}
+
 
 class Child:
     """
@@ -22,7 +25,7 @@ class Child:
         self.lines: list[str] = []
         self._queue: queue.Queue = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, '-u', *map(str, arguments)], env={**os.environ, **(environment or {})},
+            [sys.executable, '-u', *map(str, arguments)], env={**os.environ, **WITHOUT_GPU, **(environment or {})},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

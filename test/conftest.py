@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: ROS kept to this process tree, and the recordings beside the repository."""
+"""What all tests share: ROS kept to this process tree, one backend, and the recordings beside the repository."""
 
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from jepa_ros.engine import backends
 
 # Before anything imports rclpy: a domain of this process's own, so that runs beside each other (and a robot
 # on the network) never meet. 1..101 are the domains whose ports lie below Linux's ephemeral range.
@@ -16,6 +18,22 @@ os.environ.pop('ROS_STATIC_PEERS', None)
 # Time limits per example fail on a busy machine and say nothing about the code.
 settings.register_profile('jepa_ros', deadline=None)
 settings.load_profile('jepa_ros')
+
+REAL_AUTO = backends.AUTO
+
+
+@pytest.fixture(scope='session', autouse=True)
+def auto_is_the_cpu():
+    """'auto' gives the same numbers on every machine, and builds no TensorRT plans where there is a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, 'AUTO', ('onnxruntime-cpu',))
+        yield
+
+
+@pytest.fixture
+def real_auto(monkeypatch):
+    """'auto' chooses as it does for users."""
+    monkeypatch.setattr(backends, 'AUTO', REAL_AUTO)
 
 
 def shared_data() -> Path:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from bundles import make_bundle
+from children import WITHOUT_GPU
 
 from jepa_ros.bench import meter
 from jepa_ros.bench.camera import DISTINCT, messages, pictures
@@ -86,7 +87,8 @@ def test_without_profile_takes_away_both_names(monkeypatch):
 
 
 def jepa(*arguments, timeout=280):
-    environment = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
+    environment = {**os.environ, **WITHOUT_GPU}
+    del environment['ROS_DOMAIN_ID']
     return subprocess.run([sys.executable, '-m', 'jepa_ros.cli', *map(str, arguments)], env=environment,
                           capture_output=True, text=True, timeout=timeout)
 

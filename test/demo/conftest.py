@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bundles import make_bundle
+from children import WITHOUT_GPU
 
 
 @pytest.fixture(scope='session')
@@ -21,7 +22,8 @@ class Demo:
 
     def __init__(self, out: Path, *arguments):
         self.out = out
-        environment = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
+        environment = {**os.environ, **WITHOUT_GPU}
+        del environment['ROS_DOMAIN_ID']
         self.process = subprocess.Popen(
             [sys.executable, '-u', '-m', 'jepa_ros.cli', 'demo', '--out', str(out), *map(str, arguments)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from bundles import make_bundle
+from children import WITHOUT_GPU
 from recorded import CAMERA, camera, write_bag, write_video
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
@@ -169,7 +170,7 @@ def test_on_a_terminal_the_table_is_live(bundle, video, tmp_path):
     process = subprocess.Popen(
         [sys.executable, '-m', 'jepa_ros.cli', 'demo', '--out', str(tmp_path / 'out'),
          '--bundle', str(bundle), '--video', str(video)],
-        stdout=follower, stderr=follower, env={**os.environ, 'TERM': 'xterm', 'COLUMNS': '120'})
+        stdout=follower, stderr=follower, env={**os.environ, **WITHOUT_GPU, 'TERM': 'xterm', 'COLUMNS': '120'})
     os.close(follower)
     shown = b''
     try:

@@ -81,7 +81,7 @@ def test_the_free_length_is_free(path):
     assert graph.run(feeds(np.linspace(0.1, 0.5, 9)))['futures'].shape == (9, 48, 16)
 
 
-def test_the_description_says_which_and_why(path):
+def test_the_description_says_which_and_why(path, real_auto):
     taken = open_graph(path / 'readout.onnx', 'auto', 2).description
     assert '(auto: the first that runs here' in taken and 'threads: 2' in taken or 'TensorRT' in taken
     named = open_graph(path / 'readout.onnx', 'onnxruntime-cpu').description
@@ -108,7 +108,7 @@ def test_unknown_backend(path):
         open_graph(path / 'readout.onnx', 'cuda')
 
 
-def test_auto_takes_tensorrt_first_and_says_why_it_did_not(path, monkeypatch):
+def test_auto_takes_tensorrt_first_and_says_why_it_did_not(path, real_auto, monkeypatch):
     monkeypatch.setattr('jepa_ros.engine.backends.tensorrt.has_driver', lambda: False)
     description = open_graph(path / 'readout.onnx').description
     assert description.startswith('onnxruntime')

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import recorded
 from bundles import make_bundle
+from children import WITHOUT_GPU
 from peer import Peer
 from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import PointCloud2
@@ -48,6 +49,7 @@ class Launched:
         command += [f'{name}:={value}' for name, value in arguments.items()]
         # Where a shell's `&` had made SIGINT ignored, launch could not be stopped without orphans.
         self.process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        env={**os.environ, **WITHOUT_GPU},
                                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def __enter__(self):
