@@ -38,6 +38,7 @@ __all__ = [
 
 RAW_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
+DEPTH_ENDING = '/compressedDepth'  # of a topic of image_transport: a CompressedImage, but no picture
 
 
 class BagRecording(Recording):
@@ -147,9 +148,17 @@ def _is_image_folder(path: Path) -> bool:
     return found
 
 
+def _cameras(bag: Bag) -> list[Topic]:
+    return [
+        topic
+        for topic in bag.topics
+        if topic.msgtype in (RAW_TYPE, COMPRESSED_TYPE) and not topic.name.endswith(DEPTH_ENDING)
+    ]
+
+
 def _open_bag(path: Path, topic: str | None, rate: float | None) -> list[Recording]:
     bag = Bag(path)
-    cameras = [topic for topic in bag.topics if topic.msgtype in (RAW_TYPE, COMPRESSED_TYPE)]
+    cameras = _cameras(bag)
     listing = ', '.join(f'{camera.name} ({camera.count} frames)' for camera in cameras) or 'none'
     if topic:
         chosen = [camera for camera in cameras if camera.name.strip('/') == topic.strip('/')]
@@ -202,12 +211,13 @@ def camera_topics(path: str | Path) -> list[tuple[str, str, int]]:
     """List the camera topics of a recording as (topic, type, number of frames).
 
     A video has one, with topic '' and type 'video/CODEC'; so has a folder of images, with type 'images'.
+    Topics that end in /compressedDepth hold no pictures and are left out.
 
     :raises RecordingError: when the recording cannot be read.
     """
     path = _existing(path)
     if is_bag(path):
-        return [tuple(topic) for topic in Bag(path).topics if topic.msgtype in (RAW_TYPE, COMPRESSED_TYPE)]
+        return [tuple(topic) for topic in _cameras(Bag(path))]
     kind = _kind_to_open(path)
     if kind.name == 'video':
         video = Video(path)

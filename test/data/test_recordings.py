@@ -107,6 +107,12 @@ def test_several_cameras_must_be_chosen_from(tmp_path):
         open_recording(path, '/middle')
 
 
+def test_compressed_depth_is_no_camera(tmp_path):
+    path = write_bag(tmp_path / 'bag', {CAMERA: camera(2), '/camera/depth/image_raw/compressedDepth': camera(2)})
+    assert [topic for topic, _, _ in camera_topics(path)] == [CAMERA]
+    assert numbers(open_recording(path)) == [0, 1]
+
+
 def test_other_topics_are_readable_and_unknown_types_do_no_harm(tmp_path):
     from recorded import point_message
 
