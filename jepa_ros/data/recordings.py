@@ -27,6 +27,7 @@ __all__ = [
     'RecordingError',
     'VIDEO_START_NS',
     'camera_topics',
+    'cameras_in',
     'is_bag',
     'is_recording',
     'kind_of',
@@ -148,7 +149,8 @@ def _is_image_folder(path: Path) -> bool:
     return found
 
 
-def _cameras(bag: Bag) -> list[Topic]:
+def cameras_in(bag: Bag) -> list[Topic]:
+    """Return the topics of a bag that hold pictures of a camera."""
     return [
         topic
         for topic in bag.topics
@@ -158,7 +160,7 @@ def _cameras(bag: Bag) -> list[Topic]:
 
 def _open_bag(path: Path, topic: str | None, rate: float | None) -> list[Recording]:
     bag = Bag(path)
-    cameras = _cameras(bag)
+    cameras = cameras_in(bag)
     listing = ', '.join(f'{camera.name} ({camera.count} frames)' for camera in cameras) or 'none'
     if topic:
         chosen = [camera for camera in cameras if camera.name.strip('/') == topic.strip('/')]
@@ -217,7 +219,7 @@ def camera_topics(path: str | Path) -> list[tuple[str, str, int]]:
     """
     path = _existing(path)
     if is_bag(path):
-        return [tuple(topic) for topic in _cameras(Bag(path))]
+        return [tuple(topic) for topic in cameras_in(Bag(path))]
     kind = _kind_to_open(path)
     if kind.name == 'video':
         video = Video(path)

@@ -21,7 +21,7 @@ import numpy as np
 from jepa_ros import __version__
 from jepa_ros.data.bags import Bag, RecordingError
 from jepa_ros.data.frames import Recording
-from jepa_ros.data.recordings import COMPRESSED_TYPE, RAW_TYPE, BagRecording, is_bag, open_recordings
+from jepa_ros.data.recordings import BagRecording, cameras_in, is_bag, open_recordings
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.session import open_session
 from jepa_ros.errors import JepaError
@@ -109,7 +109,7 @@ def open_cameras(path: Path, options: Options) -> tuple[list[Recording], list[Fa
             raise RecordingError(f'{path}: expected frames with times, found independent images (--rate gives them one)')
         return cameras, []
     bag = Bag(path)
-    found = [topic for topic in bag.topics if topic.msgtype in (RAW_TYPE, COMPRESSED_TYPE)]
+    found = cameras_in(bag)
     listing = ', '.join(f'{topic.name} ({topic.count} frames)' for topic in found) or 'none'
     chosen = [topic for topic in found if topic.count]
     if options.topics:
