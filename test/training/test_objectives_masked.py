@@ -6,8 +6,10 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 
+import tiny_official  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
+from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.nets.masks import SHORT, MultiBlock, draw_masks  # noqa: E402
 from jepa_ros.nets.predictor import Predictor  # noqa: E402
 from jepa_ros.nets.vit import Encoder, EncoderConfig  # noqa: E402
@@ -98,6 +100,33 @@ def test_the_context_loss_weighs_a_token_by_its_distance_to_the_nearest_hidden_o
     )
     assert torch.allclose(found, expected, rtol=1e-5)
     assert torch.allclose(predictor(encoder(v, times, context), context, blocks[:, 0], times), filled)
+
+
+@pytest.mark.parametrize('name', ['vjepa2.1-vitl', 'vjepa2.1-vitg'])
+def test_the_context_loss_takes_published_networks(name):
+    """Distilled ones, whose targets are wider than their encoder, and those that read four levels."""
+    model = tiny_official.tiny(name)
+    encoder, predictor = tiny_official.networks(model)
+    v = tiny_official.frames_of(model)
+    (seen, hidden), grid = tiny_official.sparse_ids(encoder.config), encoder.config.grid
+    times = torch.zeros(2, encoder.config.slices)
+    targets = torch.randn(2, encoder.config.slices * encoder.config.tokens, predictor.out_width)
+    found = objectives.v_jepa(
+        encoder, predictor, v, times, [(seen, hidden[:, None])], targets, context=0.5, grid=grid
+    )
+    filled, again = predictor(encoder(v, times, seen), seen, hidden, with_context=True)
+    rows = torch.arange(2)[:, None]
+    error = (again - targets[rows, seen]).abs().mean(-1) * objectives.context_weights(seen, hidden, grid)
+    expected = (filled - targets[rows, hidden]).abs().mean() + 0.5 * error.mean()
+    assert torch.allclose(found, expected) and error.mean() > 0
+    found.backward()
+    assert predictor.proj_context.weight.grad.any() and encoder.patch_embed.weight.grad.any()
+
+
+def test_a_predictor_that_was_not_trained_to_say_the_context_says_so():
+    predictor = tiny_official.networks(tiny_official.tiny('vjepa2-vitl'))[1]
+    with pytest.raises(JepaError, match='predicts no context: expected a model of V-JEPA 2.1'):
+        predictor(torch.zeros(1, 1, 48), torch.tensor([[0]]), torch.tensor([[1]]), with_context=True)
 
 
 def test_the_context_loss_waits_and_rises():

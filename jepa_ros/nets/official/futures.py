@@ -24,12 +24,11 @@ class OfficialForecaster(nn.Module):
     :param predictor: `OfficialPredictor` of a video model, built for the image size of the window.
     :param slices: S, slices of the window.
     :param horizons: H, slices to predict.
-    :param mask_index: which learned query, default the model's.
     :raises JepaError: for an image model, which knows no time, and for windows whose futures lie behind the
         positions a model with added positions has.
     """
 
-    def __init__(self, predictor, slices, horizons, mask_index=None):
+    def __init__(self, predictor, slices, horizons):
         super().__init__()
         model, clip = predictor.model, predictor.config
         if not model.slice_period:
@@ -45,7 +44,7 @@ class OfficialForecaster(nn.Module):
                 f'{model.name} knows {clip.slices} slices, found a window of {slices} with {horizons} after '
                 'it: take fewer frames'
             )
-        self.predictor, self.slices, self.horizons, self.mask_index = predictor, slices, horizons, mask_index
+        self.predictor, self.slices, self.horizons = predictor, slices, horizons
         self.tokens, self.slice_period, self.out_width = clip.tokens, model.slice_period, predictor.out_width
         device = next(predictor.parameters()).device
         added, rotary = predictor.place(torch.arange((slices + horizons) * clip.tokens, device=device)[None])
@@ -66,9 +65,7 @@ class OfficialForecaster(nn.Module):
         :returns: float [H, N, D_out], in the space of the model's training targets.
         """
         rotary = None if self.cos is None else (self.cos, self.sin)
-        x = self.predictor.fill(
-            context.flatten(0, 1)[None], self.horizons * self.tokens, self.added, rotary, self.mask_index
-        )
+        x = self.predictor.fill(context.flatten(0, 1)[None], self.horizons * self.tokens, self.added, rotary)
         return self.predictor.proj(x[0, self.slices * self.tokens :]).unflatten(
             0, (self.horizons, self.tokens)
         )

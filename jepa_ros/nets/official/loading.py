@@ -45,15 +45,6 @@ class Loaded:
     files: tuple[str, ...]
     sha256: str
 
-    @property
-    def trained_mask_tokens(self):
-        """
-        Indices of the predictor's mask tokens that are not zero. They begin at zero, and training numbers
-        them by clip length and by kind of mask, so that some were never used.
-        """
-        tokens = getattr(self.predictor, 'mask_tokens', torch.empty(0, 1))
-        return tuple(tokens.detach().any(-1).nonzero().flatten().tolist())
-
     def to_dict(self):
         """Plain values, for a manifest."""
         return {
@@ -67,7 +58,7 @@ class Loaded:
             'encoder_parameters': self.model.encoder_parameters,
             'predictor_parameters': self.model.predictor_parameters if self.predictor is not None else 0,
             'mask_index': getattr(self.predictor, 'mask_index', None),
-            'trained_mask_tokens': list(self.trained_mask_tokens),
+            'trained_mask_tokens': list(getattr(self.predictor, 'trained_mask_tokens', ())),
         }
 
 
@@ -75,7 +66,8 @@ def load_official(
     paths, model, image_size=None, frames=None, weights=None, with_predictor=True, hierarchical=False
 ):
     """
-    Read published weights.
+    Read published weights. Where training never reached the predictor's usual mask token, which is then all
+    zeros, the predictor asks with the first that it reached.
 
     :param paths: a file, a folder of the Hugging Face hub, or a list of shards.
     :param model: a name of `families.MODELS`, or a `families.Model`.
@@ -113,6 +105,9 @@ def load_official(
     if with_predictor and states['predictor']:
         action = model.predictor.action_conditioned
         predictor = _build(ActionPredictor if action else OfficialPredictor, states['predictor'], clip)
+        trained = getattr(predictor, 'trained_mask_tokens', ())
+        if trained and predictor.mask_index not in trained:
+            predictor.mask_index = trained[0]
     return Loaded(
         model, encoder, predictor, weights, layout, tuple(file.name for file in listed), files.sha256(listed)
     )

@@ -27,6 +27,8 @@ class OfficialPredictor(nn.Module):
     :param model: `families.Model` whose predictor has mask tokens.
     :param image_size: side or (height, width) in pixels, default the model's own; `frames`: of its clips,
         likewise.
+
+    Attributes: `mask_index`, the learned query that asks unless told otherwise.
     """
 
     def __init__(self, model, image_size=None, frames=None):
@@ -64,6 +66,14 @@ class OfficialPredictor(nn.Module):
         if not model.rotary:
             table = positions.added_table(model.positions, self.config.slices, self.config.grid, size.width)
             self.register_buffer('pos_embed', table)
+
+    @property
+    def trained_mask_tokens(self):
+        """
+        Indices of the mask tokens that are not zero. They begin at zero, and training numbers them by clip
+        length and by kind of mask, so that some were never used.
+        """
+        return tuple(self.mask_tokens.detach().any(-1).nonzero().flatten().tolist())
 
     def place(self, ids):
         """
@@ -105,11 +115,14 @@ class OfficialPredictor(nn.Module):
             model's predictor reads all levels).
         :param context_ids: int64 [B, M]; `target_ids`: int64 [B, Q]; `slice * N + row * columns + column`.
         :param times: ignored: the published weights count slices.
-        :param with_context: say again what the context is, too (V-JEPA 2.1 was trained to).
-        :param mask_index: which learned query, default the model's.
+        :param with_context: say again what the context is, too; V-JEPA 2.1 alone was trained to and can.
+        :param mask_index: which learned query, default the attribute.
         :param image: the context is a single image (V-JEPA 2.1).
         :returns: float [B, Q, D_out]; and float [B, M, D_out] with `with_context`.
+        :raises JepaError: for `with_context` of a model that was not trained to.
         """
+        if with_context and not self.model.modalities:
+            raise JepaError(f'{self.model.name} predicts no context: expected a model of V-JEPA 2.1')
         seen = context_ids.shape[1]
         place = self.place(torch.cat((context_ids, target_ids), 1))
         x = self.fill(context, target_ids.shape[1], *place, mask_index, image)

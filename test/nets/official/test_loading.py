@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of weights, in every published layout and broken in the ways files break."""
 
+import copy
 import json
 import os
 import pickle
@@ -121,9 +122,11 @@ def test_another_encoder_of_the_file_on_request(vjepa2, tmp_path):
 
 def test_the_parts_of_one_flat_safetensors_file(vjepa2, tmp_path):
     model, *networks = vjepa2
-    flat = {f'{part}.{name}': value.contiguous() for part, label, module in
-            zip(('target_encoder', 'predictor'), ('encoder', 'predictor'), networks)
-            for name, value in keys.to_official(module.state_dict(), model, label).items()}
+    flat = {
+        f'{part}.{name}': value.contiguous()
+        for part, label, module in zip(('target_encoder', 'predictor'), ('encoder', 'predictor'), networks)
+        for name, value in keys.to_official(module.state_dict(), model, label).items()
+    }
     safetensors_torch.save_file(flat, tmp_path / 'vitl.safetensors')
     loaded = loading.load_official(tmp_path / 'vitl.safetensors', model)
     assert same(networks[0], loaded.encoder) and same(networks[1], loaded.predictor)
@@ -196,15 +199,19 @@ def test_added_positions_are_stretched_to_the_wished_clip(name, tmp_path):
     assert 0 < corner.abs().max() < 1  # near the old corner, but not it
 
 
-def test_mask_tokens_that_training_never_reached_are_told(vjepa2, tmp_path):
+def test_a_mask_token_that_training_reached_asks(vjepa2, tmp_path):
+    """The usual one of V-JEPA 2 is the second, and all zeros where only the first was trained."""
     model, encoder, predictor = vjepa2
-    with torch.no_grad():
-        predictor.mask_tokens[1:] = 0
-    loaded = loading.load_official(official_file(tmp_path / 'vitl.pt', model, encoder, predictor), model)
-    assert loaded.trained_mask_tokens == (0,) and loaded.predictor.mask_index == 1
-    assert loaded.to_dict()['trained_mask_tokens'] == [0] and loaded.to_dict()['mask_index'] == 1
-    without = loading.load_official(tmp_path / 'vitl.pt', model, with_predictor=False)
-    assert without.trained_mask_tokens == () and without.to_dict()['mask_index'] is None
+    count, usual = len(predictor.mask_tokens), model.predictor.mask_index
+    for trained, chosen in (((0,), 0), (range(count), usual), ((2, usual), usual), ((), usual)):
+        some = copy.deepcopy(predictor)
+        with torch.no_grad():
+            some.mask_tokens[[i for i in range(count) if i not in trained]] = 0
+        path = official_file(tmp_path / 'vitl.pt', model, encoder, some)
+        found = loading.load_official(path, model).to_dict()
+        assert found['trained_mask_tokens'] == sorted(trained) and found['mask_index'] == chosen
+    without = loading.load_official(path, model, with_predictor=False).to_dict()
+    assert without['trained_mask_tokens'] == [] and without['mask_index'] is None
 
 
 def test_faults_are_listed_with_counts_and_the_model_is_recognised(vjepa2, tmp_path, monkeypatch):
@@ -239,10 +246,15 @@ def test_a_missing_and_a_strange_name_are_named(vjepa2, tmp_path):
         loading.load_official(path, model)
 
 
-@pytest.mark.parametrize('change, named', [({'model_type': 'ijepa'}, 'model_type vjepa2, found ijepa'),
-                                           ({'num_attention_heads': 4}, 'num_attention_heads 3, found 4'),
-                                           ({'layer_norm_eps': 1e-12}, 'layer_norm_eps 1e-06, found 1e-12'),
-                                           ({'crop_size': 384}, 'crop_size 64, found 384')])
+@pytest.mark.parametrize(
+    'change, named',
+    [
+        ({'model_type': 'ijepa'}, 'model_type vjepa2, found ijepa'),
+        ({'num_attention_heads': 4}, 'num_attention_heads 3, found 4'),
+        ({'layer_norm_eps': 1e-12}, 'layer_norm_eps 1e-06, found 1e-12'),
+        ({'crop_size': 384}, 'crop_size 64, found 384'),
+    ],
+)
 def test_a_config_that_contradicts_the_model(vjepa2, tmp_path, change, named):
     model, encoder, predictor = vjepa2
     with pytest.raises(JepaError, match=named):
@@ -284,7 +296,7 @@ def test_truncated_files_are_named(vjepa2, tmp_path, share, layout):
     else:
         path = hf_folder(tmp_path, model, encoder, predictor) / 'model.safetensors'
     content = path.read_bytes()
-    path.write_bytes(content[:int(share * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(JepaError, match=path.name):
         loading.load_official(path, model)
 
