@@ -12,7 +12,7 @@ def small_picture(step):
 
 def batch_of_clips(sampler, seed, size, step):
     """Return the clips of one step as arrays."""
-    clips = [sampler.draw(seed, step, index) for index in range(size)]
+    clips = [sampler.sample(np.random.default_rng([seed, step, index])) for index in range(size)]
     return {
         'images': np.stack([clip.images for clip in clips]),
         'times': np.stack([clip.times for clip in clips]),

@@ -20,7 +20,9 @@ class Augment:
     The crop with an aspect is the random resized crop of I-JEPA (`src/transforms.py` of
     facebookresearch/ijepa, which takes torchvision's) and V-JEPA (`app/vjepa/transforms.py` and
     `src/datasets/utils/video/transforms.py` of facebookresearch/jepa): area uniform in `scale`, logarithm of
-    the aspect uniform, place uniform; after ten crops that do not fit, the largest central one. `colour` is
+    the aspect uniform, place uniform; after ten crops that do not fit, the largest central one. I-JEPA takes
+    scales 0.3 to 1 and aspects 3/4 to 4/3 and mirrors nothing, V-JEPA's configurations 0.3 to 1, 0.75 to 1.35
+    and mirror; V-JEPA's motion shift, which no released configuration turns on, is left out. `colour` is
     the distortion that I-JEPA's code has and its recipes leave off: brightness, contrast, saturation (0.8
     times the strength) and hue (0.2 times) in random order for 80 % of the clips, grey for 20 %.
 
@@ -31,21 +33,13 @@ class Augment:
     :param flip: mirror half of the clips left to right.
     :param aspect: range of a factor on the aspect ratio of the clips (width over height), so that 1 distorts
         nothing; None keeps the aspect ratio of the image.
-    :param shift: V-JEPA's motion shift: the crops of the first and the last frame are drawn apart, those in
-        between lie on the way.
     :param colour: strength of the colour distortion, 0..1.
     """
 
     scale: tuple[float, float] = (0.6, 1.0)
     flip: bool = True
     aspect: tuple[float, float] | None = None
-    shift: bool = False
     colour: float = 0.0
-
-
-IJEPA = Augment(scale=(0.3, 1.0), flip=False, aspect=(3 / 4, 4 / 3))
-# As in the configs of V-JEPA and V-JEPA 2; the default of their code is 3/4..4/3.
-VJEPA = Augment(scale=(0.3, 1.0), flip=True, aspect=(0.75, 1.35))
 
 
 def view(
@@ -63,20 +57,20 @@ def view(
     :param size: height and width (px) of the view.
     :returns: uint8 [F, H, W, 3] and the points in its coordinates.
     """
-    frames, (height, width) = len(images), images.shape[1:3]
-    boxes, flip = np.tile([0, 0, width, height], (frames, 1)), False
+    height, width = images.shape[1:3]
+    box, flip = (0, 0, width, height), False
     if augment is not None:
-        boxes = _boxes(augment, frames, width, height, size, rng)
+        box = _box(augment, width, height, size, rng)
         flip = augment.flip and rng.random() < 0.5
-    if (height, width) != tuple(size) or (boxes != (0, 0, width, height)).any():
-        images = np.stack([_resized(image, box, size) for image, box in zip(images, boxes.tolist())])
+    if (height, width) != tuple(size) or box != (0, 0, width, height):
+        images = np.stack([_resized(image, box, size) for image in images])
     if flip:
         images = np.ascontiguousarray(images[:, :, ::-1])
     if augment is not None and augment.colour:
         images = _distort(images, augment.colour, rng)
     moved = {}
     for name, (xy, state) in points.items():
-        xy = ((xy * (width, height) - boxes[:, :2]) / boxes[:, 2:]).astype(np.float32)
+        xy = ((xy * (width, height) - box[:2]) / box[2:]).astype(np.float32)
         if flip:
             xy[:, 0] = 1 - xy[:, 0]
         inside = np.all((xy >= 0) & (xy <= 1), axis=1)
@@ -84,16 +78,8 @@ def view(
     return images, moved
 
 
-def _boxes(augment, frames, width, height, size, rng) -> np.ndarray:
-    """Return the crop of each frame, int [F, 4]: left, top, width, height (px)."""
-    first = _box(augment, width, height, size, rng)
-    if not augment.shift:
-        return np.tile(first, (frames, 1))
-    last = _box(augment, width, height, size, rng)
-    return np.linspace(first, last, frames).astype(int)
-
-
 def _box(augment, width, height, size, rng) -> tuple[int, int, int, int]:
+    """Return a random crop: left, top, width, height (px)."""
     if augment.aspect is None:
         side = np.sqrt(rng.uniform(*augment.scale))
         crop_width, crop_height = max(1, round(width * side)), max(1, round(height * side))

@@ -10,21 +10,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jepa_ros.data import faults
-from jepa_ros.data.augment import IJEPA, NO_LABEL, VJEPA, Augment, view
+from jepa_ros.data.augment import NO_LABEL, Augment, view
 from jepa_ros.data.sequences import Sequence, segments
 from jepa_ros.errors import JepaError
 
 __all__ = [
-    'IJEPA',
-    'VJEPA',
     'Augment',
     'Clip',
     'ClipError',
     'ClipSampler',
     'choose',
     'class_names',
-    'clip_rng',
-    'share',
     'view',
 ]
 
@@ -57,28 +53,6 @@ class Clip:
     name: str = ''
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     classes: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-def clip_rng(seed: int, step: int, index: int, stream: int = 0) -> np.random.Generator:
-    """Return the generator of one sample of a run, from its numbers alone.
-
-    Whoever draws the sample gets the same one: a run on eight processes sees what a run on one sees.
-
-    :param step: of the run.
-    :param index: of the sample in the batch of the whole run.
-    :param stream: for what is drawn apart from the batches (a validation set, a bank of clips).
-    """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, step, index)))
-
-
-def share(batch: int, rank: int, world: int) -> range:
-    """Return which samples of a batch a process draws: together all of them, each once, evenly.
-
-    :param batch: samples in the batch of the whole run.
-    :param rank: of the process, 0 to `world` - 1.
-    :param world: processes.
-    """
-    return range(batch * rank // world, batch * (rank + 1) // world)
 
 
 def class_names(*splits: Iterable[Sequence]) -> dict[str, list[str]]:
@@ -194,10 +168,6 @@ class ClipSampler:
             f'expected recordings that can be read, found {DRAWS} draws in a row that cannot, the last from '
             f'{sequence.path}'
         )
-
-    def draw(self, seed: int, step: int, index: int, stream: int = 0) -> Clip:
-        """Return one sample of a run, from its numbers alone; the parameters are those of `clip_rng`."""
-        return self.sample(clip_rng(seed, step, index, stream))
 
     def clips(self, stride: float) -> Iterator[Clip]:
         """Yield clips in order, `stride` seconds apart, without any randomness or augmentation.

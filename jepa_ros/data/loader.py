@@ -233,7 +233,7 @@ class _Workers:
     def _receive(self, worker):
         try:
             batch, error, counts, records = _receive(worker.pipe)
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionError):  # the latter where a handle is awaited
             self._replace(worker)
             return
         for record in filter(faults.is_news, records):
@@ -389,7 +389,10 @@ def _send(pipe, data, views):
 
 
 def _receive(pipe):
-    data, places, size = pipe.recv()
+    try:
+        data, places, size = pipe.recv()
+    except OSError as error:  # of a sender that died in the middle of its answer
+        raise EOFError from error
     buffers = []
     if size:
         try:

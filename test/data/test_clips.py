@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepa_ros.clip import ClipWindow, Verdict, WindowRequest
-from jepa_ros.data.clips import Augment, ClipError, ClipSampler, choose, clip_rng, share, view
+from jepa_ros.data.clips import Augment, ClipError, ClipSampler, choose, view
 from jepa_ros.data.sequences import HIDDEN, NO_LABEL, VISIBLE, Sequence
 
 MS = 1_000_000
@@ -197,7 +197,7 @@ def marked(value, count, name, source=0):
 
 def share_of(sampler, draws=600):
     """How often each sequence is drawn, by its value."""
-    values = [indices(sampler.draw(0, 0, index))[0] for index in range(draws)]
+    values = [indices(sampler.sample(np.random.default_rng([0, index])))[0] for index in range(draws)]
     return {value: values.count(value) / draws for value in set(values)}
 
 
@@ -246,32 +246,6 @@ def test_chances_add_up_to_the_weights(lengths, weights, balance):
     for source in present:
         of_source = [chance for chance, (_, s) in zip(chances, lengths) if s == source]
         assert sum(of_source) == pytest.approx(weights[source] / total)
-
-
-@given(st.integers(0, 300), st.integers(1, 40))
-def test_shares_are_even_and_complete(batch, world):
-    shares = [share(batch, rank, world) for rank in range(world)]
-    assert [index for part in shares for index in part] == list(range(batch))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
-@given(st.lists(st.tuples(*[st.integers(0, 4)] * 4), min_size=2, max_size=12, unique=True))
-def test_every_sample_has_a_generator_of_its_own(numbers):
-    draws = [clip_rng(*n).integers(2**63) for n in numbers]
-    assert len(set(draws)) == len(numbers)
-    assert draws == [clip_rng(*n).integers(2**63) for n in numbers]
-
-
-def test_any_process_draws_its_share_of_the_same_batch():
-    def sampler():
-        return ClipSampler([sequence(range(0, 9000, 33))], (6, 8), 4, PERIOD, 0.2, 0.2, (0.8, 1.2), Augment())
-
-    whole = [sampler().draw(3, 14, index) for index in range(10)]
-    parts = [sampler().draw(3, 14, index) for rank in range(3) for index in share(10, rank, 3)]
-    for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(one.images, other.images)
-        np.testing.assert_array_equal(one.times, other.times)
-    assert len({indices(clip)[0] for clip in whole}) > 3
 
 
 def test_the_clips_of_a_seed_stay_what_they_were():

@@ -122,7 +122,12 @@ def test_broken_images_are_named_and_counted_when_they_are_met_on_the_fly(tmp_pa
     faults.clear()
     (sequence,) = load([broken_set(tmp_path)], tmp_path, stream=True)
     sampler = ClipSampler([sequence], SIZE, 1, 1.0)
-    assert {number_of(sampler.draw(0, 0, i).images[0]) for i in range(80)} == {0, 1, 3, 5}
+    assert {number_of(sampler.sample(np.random.default_rng([0, i])).images[0]) for i in range(80)} == {
+        0,
+        1,
+        3,
+        5,
+    }
     assert set(faults.counts()) == {f'{sequence.path}#2', f'{sequence.path}#4'}
     assert caplog.text.count('set/2.jpg') == 1 == caplog.text.count('set/4.jpg')
     shutil.rmtree(sequence.path)

@@ -5,9 +5,11 @@ import contextlib
 import faulthandler
 import functools
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -22,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import write_video
 
-from jepa_ros.data import faults
+from jepa_ros.data import faults, loader
 from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.loader import ClipLoader, LoaderError
 from jepa_ros.data.sequences import load_sequences
@@ -198,6 +200,17 @@ def dies_at_two(step):
     if step == 2:
         os._exit(7)
     return step
+
+
+@given(st.binary(max_size=300), st.data())
+def test_an_answer_that_is_cut_off_is_a_death(body, data):
+    """However much of it a worker could write before it was killed."""
+    ours, theirs = multiprocessing.Pipe()
+    message = struct.pack('!i', len(body) + 1) + body  # as `multiprocessing.connection` frames it
+    os.write(theirs.fileno(), message[: data.draw(st.integers(0, len(message)))])
+    theirs.close()
+    with contextlib.closing(ours), pytest.raises(EOFError):
+        loader._receive(ours)
 
 
 def test_a_step_that_always_kills_its_worker_is_an_error_that_names_it():

@@ -116,7 +116,7 @@ def test_a_broken_member_is_named_counted_and_skipped(tmp_path, caplog, stream):
         [write_shard(tmp_path / 'shard.tar', samples)], tmp_path, stream=stream, classes={'k': 'cls'}
     )
     sampler = ClipSampler([sequence], SIZE, 1, 1.0)
-    drawn = [sampler.draw(1, 0, i) for i in range(60)]
+    drawn = [sampler.sample(np.random.default_rng([1, i])) for i in range(60)]
     assert {(number_of(clip.images[0]), clip.classes['k'].item()) for clip in drawn} == {
         (0, 0),
         (1, 1),

@@ -273,7 +273,7 @@ def test_a_real_arm(tmp_path):
     )
     assert len(sampler) == 18 * 3 and len(sampler.class_names['task']) > 1
     for index in range(60):
-        clip = sampler.draw(0, 0, index)
+        clip = sampler.sample(np.random.default_rng([0, index]))
         assert clip.times[-1] < 2.0 and len(set(clip.classes['task'].tolist())) == 1
         states = clip.vectors['ee']
         first = np.flatnonzero((ee == states[0]).all(1))[0]

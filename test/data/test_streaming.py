@@ -159,7 +159,7 @@ def test_a_file_that_goes_bad_in_mid_run_is_counted_and_another_clip_is_drawn(tm
     load = dict(size=SIZE, cache_dir=tmp_path / 'cache', progress=False, stream=stream)
     good, bad = load_sequences(paths, **load)
     sampler = ClipSampler([good, bad], SIZE, 4, 1 / 30)
-    draws = [sampler.draw(5, 0, index) for index in range(20)]
+    draws = [sampler.sample(np.random.default_rng([5, index])) for index in range(20)]
     assert {clip.name for clip in draws} == {'good', 'bad'}
     victim = bad.path if stream else bad.images.file
     if how == 'deleted':
@@ -167,11 +167,13 @@ def test_a_file_that_goes_bad_in_mid_run_is_counted_and_another_clip_is_drawn(tm
     else:
         os.truncate(victim, victim.stat().st_size // 4)
     with caplog.at_level('WARNING'):
-        redrawn = [sampler.draw(5, 0, index) for index in range(20)]
+        redrawn = [sampler.sample(np.random.default_rng([5, index])) for index in range(20)]
     assert 0 < faults.counts()[str(bad.path)] < 40
     assert caplog.text.count('bad') <= 2 and 'skipped' in caplog.text, 'named once, not each time'
     assert sum(clip.name == 'good' for clip in redrawn) > sum(clip.name == 'good' for clip in draws)
-    for clip, before, again in zip(redrawn, draws, [sampler.draw(5, 0, index) for index in range(20)]):
+    for clip, before, again in zip(
+        redrawn, draws, [sampler.sample(np.random.default_rng([5, index])) for index in range(20)]
+    ):
         np.testing.assert_array_equal(clip.images, again.images)
         if before.name == 'good':
             np.testing.assert_array_equal(clip.images, before.images)
@@ -193,7 +195,7 @@ def test_a_truncated_video_gives_the_clips_it_has(tmp_path):
     cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.6)])
     sequences = load_sequences([whole, cut], SIZE, None, progress=False, stream=True)
     sampler = ClipSampler(sequences, SIZE, 4, 1 / 30, balance=0.0)
-    names = [sampler.draw(0, 0, index).name for index in range(40)]
+    names = [sampler.sample(np.random.default_rng([0, index])).name for index in range(40)]
     assert names.count('cut') > 5 and names.count('whole') > 5
     assert 4 < len(sequences[1]) < 40
 
