@@ -38,6 +38,7 @@ __all__ = [
     'assert_disjoint',
     'find_recordings',
     'load_sequences',
+    'matches',
     'segments',
 ]
 
@@ -96,6 +97,12 @@ def segments(stamps_ns: np.ndarray, max_gap: float) -> list[tuple[int, int]]:
     return list(zip(edges[:-1], edges[1:]))
 
 
+def matches(pattern: str | Path) -> list[Path]:
+    """Return the files and folders that a pattern names; braces and `~` are expanded as a shell does."""
+    names = expand_braces(os.path.expanduser(str(pattern)))
+    return [Path(match) for name in names for match in sorted(glob.glob(name, recursive=True))]
+
+
 def find_recordings(patterns: Iterable[str | Path]) -> list[Path]:
     """Return the recordings that files, folders and glob patterns name, in order and each once.
 
@@ -110,11 +117,10 @@ def _find(patterns: Iterable[str | Path]) -> list[tuple[Path, int]]:
     """Return the recordings, each with the number of the first pattern that names it."""
     found: dict[Path, int] = {}
     for number, pattern in enumerate(patterns):
-        names = expand_braces(os.path.expanduser(str(pattern)))
-        matches = [Path(match) for name in names for match in sorted(glob.glob(name, recursive=True))]
-        recordings = [r for match in matches for r in _below(match)]
+        named = matches(pattern)
+        recordings = [recording for path in named for recording in _below(path)]
         if not recordings:
-            what = 'files that are none' if matches else 'nothing'
+            what = 'files that are none' if named else 'nothing'
             raise RecordingError(f'{pattern}: expected {known_kinds()}, found {what}')
         for recording in recordings:
             found.setdefault(recording.resolve(), number)
@@ -204,7 +210,8 @@ def load_sequences(
                 made = stack.enter_context(
                     ClipLoader(read, 0, len(missing), count, ahead=len(missing), lost=lost, queued=1)
                 )
-            for i, result in zip(missing, track(made, 'recordings', len(missing), disable=not progress)):
+            # The bar first: `zip` asks it once more at the end, and only then is it full.
+            for result, i in zip(track(made, 'recordings', len(missing), disable=not progress), missing):
                 results[i] = result
     loaded, skipped = [], 0
     for (path, source), result in zip(found, results):

@@ -106,9 +106,8 @@ class ActionForecaster(nn.Module):
         """
         n, frames = self.encoder.tokens, at.shape[1]
         cells = torch.arange(n, device=x.device)
-        acting = torch.cat(
-            (cells.new_zeros(2), cells)
-        )  # an action has no place: row 0, column 0, which turns nothing
+        # An action has no place: row 0, column 0, which turns nothing.
+        acting = torch.cat((cells.new_zeros(2), cells))
         ids = torch.cat(
             [n * frame + (cells if frame < frames - acted_on else acting) for frame in range(frames)]
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jepa_ros.data.clips import Augment, ClipSampler
-from jepa_ros.data.sequences import assert_disjoint, load_sequences
+from jepa_ros.data.sequences import assert_disjoint, load_sequences, matches
 from jepa_ros.errors import JepaError
 
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
@@ -41,33 +41,36 @@ class Clips:
     """
 
     def __init__(self, config, roots=('.',), cache='.cache', size=None, progress=True):
-        self.config, data, self._opened = config, config.data, (roots, cache)
+        self.config, data, self._opened = config, config.data, (roots, cache, progress)
         train, validation = expand(data.train, roots), expand(data.validation, roots)
         if not train or not validation:
             raise JepaError('data.train and data.validation must each name recordings, found an empty list')
         assert_disjoint(train=train, validation=validation, held_out=expand(data.held_out, roots))
-        self.size = size = tuple(size or config.encoder.image_size)
-        reading = {
-            'labels': data.labels,
-            'vectors': data.vectors,
-            'rate': data.image_rate,
-            'stream': data.stream,
-            'workers': data.workers,
-            'progress': progress,
-        }
+        self.size = tuple(size or config.encoder.image_size)
+        # All at once: one bar, and what a limited cache holds for the one is not given away for the other.
+        loaded = load_sequences(
+            train + validation,
+            tuple(round(side * CACHE_MARGIN) for side in self.size),
+            cache,
+            topic=data.topic or None,
+            labels=data.labels,
+            progress=progress,
+            vectors=data.vectors,
+            rate=data.image_rate,
+            stream=data.stream,
+            workers=data.workers,
+            cache_limit=round(data.cache_limit * 1e9) or None,
+        )
+        sequences = [sequence for sequence in loaded if sequence.source < len(train)]
+        for_validation = [sequence for sequence in loaded if sequence.source >= len(train)]
+        for split, found in (('train', sequences), ('validation', for_validation)):
+            if not found:
+                raise JepaError(f'data.{split} must name recordings that can be read, found none')
         cutting = {
-            'size': size,
+            'size': self.size,
             'frames': data.slices * config.encoder.tubelet,
             'frame_period': data.frame_period,
         }
-
-        def load(patterns):
-            return load_sequences(
-                patterns, tuple(round(side * CACHE_MARGIN) for side in size), cache, **reading
-            )
-
-        augment = Augment(tuple(data.crop), data.flip, tuple(data.aspect) or None)
-        sequences = load(train)
         balance = {'weights': data.weights or None, 'balance': data.balance}
         self.sampler = ClipSampler(
             sequences,
@@ -76,21 +79,26 @@ class Clips:
             jitter=data.jitter,
             drop=data.drop,
             stretch=tuple(data.stretch),
-            augment=augment,
+            augment=Augment(tuple(data.crop), data.flip, tuple(data.aspect) or None, colour=data.colour),
         )
         self._plain = ClipSampler(sequences, **cutting, **balance)
         self._paths = {}
         for sequence in sequences:
             self._paths.setdefault(sequence.name, []).append(str(sequence.path))
-        of_validation = ClipSampler(load(validation), **cutting)
+        of_validation = ClipSampler(for_validation, **cutting)
         self.validation = [
             clip for clip, _ in self._sample('validation', 0, range(data.validation_clips), of_validation)
         ] or list(of_validation.clips(data.validation_stride))
         self._watched = None
 
+    def __getstate__(self):
+        """Processes that make batches get no clips of the splits, which may be gigabytes."""
+        return {**self.__dict__, 'validation': [], '_watched': []}
+
     def resized(self, size):
         """The same clips in another size, which are decoded again for it. :param size: (height, width)."""
-        return self if tuple(size) == self.size else Clips(self.config, *self._opened, size)
+        roots, cache, progress = self._opened
+        return self if tuple(size) == self.size else Clips(self.config, roots, cache, size, progress)
 
     def draw(self, name, step, rows, read=None):
         """
@@ -148,17 +156,15 @@ def expand(patterns, roots):
     """
     found = []
     for pattern in patterns:
-        hits = [
-            str(Path(root) / pattern)
-            for root in roots
-            if Path(pattern).is_absolute() or any(Path(root).glob(pattern)) or (Path(root) / pattern).exists()
-        ]
-        if not hits:
+        # An absolute pattern stays what it is behind any root.
+        candidates = [str(Path(root) / Path(pattern).expanduser()) for root in roots]
+        hit = next(filter(matches, candidates), None)
+        if hit is None:
             raise JepaError(
                 f'no file matches {pattern} in {", ".join(map(str, roots))}: name the folder that holds '
                 'it with --data'
             )
-        found.append(hits[0])
+        found.append(hit)
     return found
 
 

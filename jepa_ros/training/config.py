@@ -42,6 +42,7 @@ class Data:
     balance: float = _key(1.0, 'recordings of an entry are drawn by their frames to this power; 0: all alike')
     validation: list[str] = _key([], 'the same for validation; no file may stand in two lists')
     held_out: list[str] = _key([], 'the same for the final figures; never read by the trainer')
+    topic: str = _key('', 'camera topic of the bags; empty: each has one')
     labels: dict[str, str] = _key(
         {}, 'readout name: bag topic with its image point (geometry_msgs/PointStamped)'
     )
@@ -59,6 +60,10 @@ class Data:
     light: float = _key(
         0.25, 'range of random brightness, contrast and colour gain, one draw for a whole clip'
     )
+    colour: float = _key(
+        0.0,
+        "strength of the colour distortion of I-JEPA's code, 0 to 1, which its recipes leave off; 0: none",
+    )
     validation_stride: float = _key(1.0, 'seconds between the starts of validation clips')
     validation_clips: int = _key(
         0, 'that many random ones instead, the same in every run; 0: all, validation_stride apart'
@@ -68,6 +73,11 @@ class Data:
     )
     stream: bool = _key(
         False, 'decode whenever a clip needs it, for sets that no disk holds decoded', machine=True
+    )
+    cache_limit: float = _key(
+        0.0,
+        'most gigabytes of decoded frames in the cache, the longest unused give way; 0: the disk',
+        machine=True,
     )
     workers: int = _key(0, 'processes that make batches; 0: one thread of the trainer', machine=True)
 
@@ -313,8 +323,8 @@ class Config:
         of, names = self.action_forecaster, sorted(self.data.vectors)
         if of.state not in names or of.action not in (*DIFFERENCES, *names):
             raise JepaError(
-                f'the stage actions needs action_forecaster.state from data.vectors '
-                f'({names}) and action from there or {", ".join(DIFFERENCES)}, found state {of.state!r} and action {of.action!r}'
+                f'the stage actions needs action_forecaster.state from data.vectors ({names}) and action '
+                f'from there or {", ".join(DIFFERENCES)}, found state {of.state!r} and action {of.action!r}'
             )
         if of.action in DIFFERENCES and of.actions != of.states:
             raise JepaError(

@@ -125,6 +125,8 @@ class Trainer:
         :param first: steps of all stages before it.
         """
         values, config, begin = stage.values, self.config, self.step - first
+        if not progress.console.is_terminal:  # which would show the bars
+            self._say(progress, f'{stage.name}: begins at step {begin} of {values.steps}')
         self.update = self.begin(stage, begin, progress, stop)
         if self.place.any(stop.is_set()):
             return
@@ -228,7 +230,7 @@ class Trainer:
         judged = figures.get('validation', {})
         self.history.append({'step': self.step, **judged})
         self._say(progress, f'step {self.step}: ' + '  '.join(f'{k} {v:.3f}' for k, v in judged.items()))
-        watch.check(judged)
+        watch.check(judged, stage.advice)
         score = stage.score(judged)
         if score is not None and score > self.best:
             self.best = score

@@ -47,14 +47,14 @@ def spread(latents):
     }
 
 
-def check(figures):
+def check(figures, advice):
     """
     Stop a run whose latents have collapsed.
 
     :param figures: as `spread` gives them, and others; empty for none.
+    :param advice: what to change, for the message.
     :raises JepaError: saying which sign it saw.
     """
-    advice = 'lower pretraining.rate or raise pretraining.ema'
     if 'std' in figures and not figures['std'] >= LEAST_STD:
         raise JepaError(
             f"training collapsed: the latents' standard deviation over tokens is {figures['std']:.4f} "

@@ -33,7 +33,8 @@ def test_every_shipped_configuration_builds_and_can_draw_its_masks(path):
         assert len(context) == len(targets) == count and context.shape[-1] > 0
         last = model.encoder_config.tokens * (config.data.slices if config.encoder.tubelet > 1 else 1)
         assert max(context.max(), targets.max()) < last
-    assert config.pretraining.batch % 8 == 0 or path.stem.startswith('conveyor')
+    if 'torchrun' in path.read_text():  # what is for many GPUs has a share for each of eight
+        assert config.pretraining.batch % 8 == 0
 
 
 def test_the_two_conveyor_runs_differ_in_nothing_but_the_encoder():

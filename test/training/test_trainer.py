@@ -224,16 +224,40 @@ def test_what_is_about_the_machine_may_change_on_resume(values, videos, tmp_path
     trainer(configuration.from_dict(values), videos, tmp_path, cache).resume()
 
 
+def test_without_a_terminal_a_line_says_that_a_stage_begins(values, videos, tmp_path, cache, capsys):
+    run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    run_until(run, 3)
+    run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    run.resume()
+    assert run.run()
+    said = [line for line in capsys.readouterr().out.splitlines() if ': begins at ' in line]
+    assert said == [
+        'pretraining: begins at step 0 of 4',
+        'pretraining: begins at step 3 of 4',
+        'heads: begins at step 0 of 4',
+    ]
+
+
+def test_a_collapse_is_told_with_what_can_be_done_in_that_stage(values, videos, tmp_path, cache):
+    values['stages'] = ['heads']
+    run = trainer(configuration.from_dict(values), videos, tmp_path, cache)
+    for parameter in run.model.target.parameters():
+        parameter.data.zero_()
+    with pytest.raises(JepaError, match='collapsed.*the encoder stands still in this stage'):
+        run.run()
+
+
 def test_the_watch_tells_a_collapsed_space_from_a_healthy_one():
     generator = torch.Generator().manual_seed(0)
     healthy = watch.spread(torch.randn(512, 32, generator=generator))
     assert 28 < healthy['rank'] <= 32 and 0.9 < healthy['std'] < 1.1
-    watch.check(healthy)
+    watch.check(healthy, 'lower the rate')
     line = torch.randn(512, 1, generator=generator) * torch.randn(1, 32, generator=generator)
-    with pytest.raises(JepaError, match='effective rank is 1.00'):
-        watch.check(watch.spread(line))
+    with pytest.raises(JepaError, match='effective rank is 1.00.*; lower the rate'):
+        watch.check(watch.spread(line), 'lower the rate')
     with pytest.raises(JepaError, match='standard deviation over tokens is 0.00'):
-        watch.check(watch.spread(torch.ones(512, 32) + 1e-4 * torch.randn(512, 32, generator=generator)))
+        still = torch.ones(512, 32) + 1e-4 * torch.randn(512, 32, generator=generator)
+        watch.check(watch.spread(still), 'lower the rate')
 
 
 def test_a_damaged_or_foreign_checkpoint_is_named(config, videos, tmp_path, cache):

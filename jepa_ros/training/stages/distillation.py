@@ -34,6 +34,7 @@ class Distillation(Stage):
     """Feature distillation, see `objectives.distillation`."""
 
     name, decodes = 'distillation', True
+    advice = 'lower distillation.rate'
 
     def __init__(self, config, model, clips, place):
         super().__init__(config, model, clips, place)

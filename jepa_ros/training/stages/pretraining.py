@@ -75,6 +75,7 @@ class Pretraining(Stage):
     """I-JEPA's or V-JEPA's pretraining, see `objectives.masked`; on wish the forecaster learns along."""
 
     name, decodes = 'pretraining', True
+    advice = 'lower pretraining.rate or raise pretraining.ema'
 
     def __init__(self, config, model, clips, place):
         super().__init__(config, model, clips, place)

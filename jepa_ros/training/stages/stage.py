@@ -19,6 +19,7 @@ class Stage:
     name = ''
     # True where `batch` reads recordings: it is then made by data.workers processes, and must pickle.
     decodes = False
+    advice = 'the encoder stands still in this stage: begin with one that has not collapsed'  # once it has
 
     def __init__(self, config, model, clips, place):
         self.config, self.model, self.clips, self.place = config, model, clips, place
