@@ -25,7 +25,8 @@ class Child:
         self.lines: list[str] = []
         self._queue: queue.Queue = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, '-u', *map(str, arguments)], env={**os.environ, **WITHOUT_GPU, **(environment or {})},
+            [sys.executable, '-u', *map(str, arguments)],
+            env={**os.environ, **WITHOUT_GPU, **(environment or {})},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

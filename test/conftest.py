@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: ROS kept to this process tree, one backend, and the recordings beside the repository."""
+"""
+What all tests share: ROS kept to this process tree, one backend, and the recordings beside the repository.
+"""
 
 import os
 from pathlib import Path

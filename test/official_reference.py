@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The published predictors once more, from the papers' equations, token by token in float64 and over the authors' names.
+The published predictors once more, from the papers' equations, token by token in float64 and over the
+authors' names.
 
 Shares nothing with the package: attention is a loop over heads, positions are a loop over tokens.
 """
@@ -34,7 +35,9 @@ def sines(position, width):
 
 
 def added(kind, place, width):
-    """Fixed position of one token: I-JEPA's column then row; V-JEPA's slice, row, column, a third each, cut."""
+    """
+    Fixed position of one token: I-JEPA's column then row; V-JEPA's slice, row, column, a third each, cut.
+    """
     time, row, column = place
     if kind == 'ijepa':
         return np.array(sines(column, width // 2) + sines(row, width // 2))
@@ -43,10 +46,13 @@ def added(kind, place, width):
 
 
 def turned(x, place, tiled):
-    """Rotate one head's features of one token: neighbours turn together, every axis has its share, the rest stays."""
+    """
+    Rotate one head's features of one token: neighbours turn together, every axis has its share, the rest
+    stays.
+    """
     x, share = x.copy(), 2 * (len(x) // 3 // 2)
     for axis, position in enumerate(place):
-        of_axis = x[axis * share:(axis + 1) * share].copy()
+        of_axis = x[axis * share : (axis + 1) * share].copy()
         for feature in range(share):
             frequency = feature % (share // 2) if tiled else feature // 2
             angle = position * THETA ** (-frequency / (share // 2))
@@ -60,9 +66,11 @@ def attention(state, name, x, heads, places, tiled, allowed):
     queries, keys, values = np.split(linear(state, f'{name}.qkv', x), 3, axis=-1)
     out, share = [], x.shape[-1] // heads
     for head in range(heads):
-        q, k, v = (of[:, head * share:(head + 1) * share] for of in (queries, keys, values))
+        q, k, v = (of[:, head * share : (head + 1) * share] for of in (queries, keys, values))
         if places is not None:
-            q, k = (np.stack([turned(token, place, tiled) for token, place in zip(of, places)]) for of in (q, k))
+            q, k = (
+                np.stack([turned(token, place, tiled) for token, place in zip(of, places)]) for of in (q, k)
+            )
         logits = np.where(allowed, q @ k.T / math.sqrt(share), -np.inf)
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         out.append(weights / weights.sum(-1, keepdims=True) @ v)
@@ -114,7 +122,8 @@ def predict(family, state, context, context_ids, target_ids, grid, heads, mask_i
 
 def predict_next(state, context, actions, states, grid, heads):
     """
-    One sequence through V-JEPA 2-AC (Assran et al. 2025, section 3): action, state, then the frame, for every step.
+    One sequence through V-JEPA 2-AC (Assran et al. 2025, section 3): action, state, then the frame, for every
+    step.
 
     :param context: [T * N, D]; `actions`, `states`: [T, 7].
     :returns: [T * N, D_out].
@@ -123,7 +132,10 @@ def predict_next(state, context, actions, states, grid, heads):
     frames = linear(state, 'predictor_embed', context).reshape(steps, rows * columns, -1)
     tokens, places, of_step, is_patch = [], [], [], []
     for step in range(steps):
-        tokens += [linear(state, 'action_encoder', actions[step]), linear(state, 'state_encoder', states[step])]
+        tokens += [
+            linear(state, 'action_encoder', actions[step]),
+            linear(state, 'state_encoder', states[step]),
+        ]
         places += [(step, 0, 0)] * 2
         for cell in range(rows * columns):
             tokens.append(frames[step, cell])

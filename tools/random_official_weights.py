@@ -44,7 +44,9 @@ def write(model, path, seed=0):
 
 def main():
     """Parse the command line and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('model', choices=MODELS, metavar='MODEL', help=', '.join(MODELS))
     parser.add_argument('path', type=Path, help='file to write')
     parser.add_argument('--seed', type=int, default=0)

@@ -22,7 +22,9 @@ from statistics import median
 import numpy as np
 import torch
 
+from jepa_ros.engine import bookkeeping
 from jepa_ros.engine.backends import EngineError, open_graph, tensorrt
+from jepa_ros.engine.manifest import Architecture
 from jepa_ros.errors import JepaError
 from jepa_ros.export.graphs import ClipGraph, write_onnx
 from jepa_ros.nets.sizes import size as size_of
@@ -106,7 +108,7 @@ def bench(size: str, image_size: int, frames: int, precision: str, names: list[s
         measures = {name: subject.measure for name, subject in subjects.items()}
         times = _take_turns({None: product, **measures}, rounds)
     rate = 1e3 * product_gflop / min(times.pop(None))
-    gflop = flops(size, image_size, frames) / 1e9
+    gflop = window_gflop(size, image_size, frames)
     first = median(next(iter(times.values()), [0.0]))
     for row in rows:
         if row['name'] in times:
@@ -118,13 +120,12 @@ def bench(size: str, image_size: int, frames: int, precision: str, names: list[s
             'matrix_gflop_s': rate, 'rounds': rounds, 'threads': threads, 'subjects': rows}
 
 
-def flops(size: str, image_size: int, frames: int) -> float:
-    """Return the floating-point operations of the matrix products of one window."""
+def window_gflop(size: str, image_size: int, frames: int) -> float:
+    """Return the cost of one window (GFLOP)."""
     of = size_of(size)
     tokens = frames // TUBELET * (image_size // PATCH) ** 2
-    linear = 2 * tokens * (4 * of.width ** 2 + 2 * of.width * of.mlp_width)
-    attention = 4 * tokens ** 2 * of.width
-    return of.depth * (linear + attention) + 2 * tokens * of.width * TUBELET * PATCH ** 2 * 3
+    architecture = Architecture(of.depth, of.heads, of.mlp_width)
+    return bookkeeping.gflop(architecture, of.width, 3 * TUBELET * PATCH ** 2, tokens)
 
 
 def matrix_product(device: str, precision: str) -> tuple[float, Callable[[], float]]:

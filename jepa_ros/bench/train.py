@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-``jepa bench train``: a pretraining step of the trainer against a plain loop over transformers' V-JEPA 2 modules.
+``jepa bench train``: a pretraining step of the trainer against a plain loop over transformers' V-JEPA 2
+modules.
 
-Both do the same work on the same clips and masks, in turns: the target encoder on all tokens, encoder and predictor on what the
-masks leave (both drop tokens before the encoder), L1, backward, clipped gradients, AdamW, the target's moving average. The plain
-loop is what one would write first: it makes its batch when it needs it, and runs eagerly.
+Both do the same work on the same clips and masks, in turns: the target encoder on all tokens, encoder and
+predictor on what the masks leave (both drop tokens before the encoder), L1, backward, clipped gradients,
+AdamW, the target's moving average. The plain loop is what one would write first: it makes its batch when it
+needs it, and runs eagerly.
 """
 
 import argparse
@@ -23,16 +25,25 @@ RATE, MOMENTUM = 1e-4, 0.999
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--size', default='tiny', help='of the encoder (default: %(default)s)')
-    parser.add_argument('--depth', type=int, default=6, help="transformer blocks; 0: the size's own (default: %(default)s)")
+    parser.add_argument(
+        '--depth', type=int, default=6, help="transformer blocks; 0: the size's own (default: %(default)s)"
+    )
     parser.add_argument('--image-size', type=int, default=96, help='side in pixels (default: %(default)s)')
     parser.add_argument('--frames', type=int, default=16, help='of a clip (default: %(default)s)')
     parser.add_argument('--batch', type=int, default=12, help='clips in a step (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=6, help='of a turn (default: %(default)s)')
     parser.add_argument('--rounds', type=int, default=4, help='turns of each (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=0, help='processes that make batches; 0: a thread (default: %(default)s)')
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=0,
+        help='processes that make batches; 0: a thread (default: %(default)s)',
+    )
     parser.add_argument('--float32', action='store_true', help='no bfloat16')
     parser.add_argument('--compile', action='store_true', help="compile the trainer's blocks")
-    parser.add_argument('--threads', type=int, default=0, help='on the CPU; 0: as torch chooses (default: %(default)s)')
+    parser.add_argument(
+        '--threads', type=int, default=0, help='on the CPU; 0: as torch chooses (default: %(default)s)'
+    )
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -50,12 +61,16 @@ def run(args: argparse.Namespace) -> dict:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory(prefix='jepa_bench_') as folder:
         _record(Path(folder))
-        trainer = Trainer(configuration.from_dict(_values(args)), Path(folder) / 'run', [folder], Path(folder) / 'cache')
+        trainer = Trainer(
+            configuration.from_dict(_values(args)), Path(folder) / 'run', [folder], Path(folder) / 'cache'
+        )
         ours, plain = Ours(trainer), Plain(trainer)
         work = ours.flops()
-        print(f'{args.size} encoder, {len(trainer.model.encoder.blocks)} blocks, {args.frames} frames of {args.image_size}x'
-              f'{args.image_size}, {args.batch} clips and {work / 1e9:.0f} GFLOP a step, {_precision(args)}, '
-              f'{trainer.place.device}; {args.rounds} turns of {args.steps} steps each\n')
+        print(
+            f'{args.size} encoder, {len(trainer.model.encoder.blocks)} blocks, {args.frames} frames of '
+            f'{args.image_size}x{args.image_size}, {args.batch} clips and {work / 1e9:.0f} GFLOP a step, '
+            f'{_precision(args)}, {trainer.place.device}; {args.rounds} turns of {args.steps} steps each\n'
+        )
         turns = {ours: [], plain: []}
         matrix = []
         for number in range(args.rounds + 1):  # the first of each warms up
@@ -71,17 +86,34 @@ def run(args: argparse.Namespace) -> dict:
 def _values(args):
     """The run's configuration: a bidirectional encoder, as transformers has it."""
     return {
-        'stages': ['pretraining'], 'bf16': not args.float32, 'compile': args.compile,
-        'data': {'train': ['train.mp4'], 'validation': ['validation.mp4'], 'slices': args.frames // 2, 'workers': args.workers},
+        'stages': ['pretraining'],
+        'bf16': not args.float32,
+        'compile': args.compile,
+        'data': {
+            'train': ['train.mp4'],
+            'validation': ['validation.mp4'],
+            'slices': args.frames // 2,
+            'workers': args.workers,
+        },
         'encoder': {'size': args.size, 'depth': args.depth, 'image_size': [args.image_size] * 2, 'window': 0},
-        'predictor': {'width': 96, 'depth': 4, 'heads': 3}, 'masks': {'long_scale': 0.5},
-        'pretraining': {'steps': 10**6, 'batch': args.batch, 'rate': RATE, 'rate_end': RATE, 'warmup': 0,
-                        'ema': [MOMENTUM, MOMENTUM]},
+        'predictor': {'width': 96, 'depth': 4, 'heads': 3},
+        'masks': {'long_scale': 0.5},
+        'pretraining': {
+            'steps': 10**6,
+            'batch': args.batch,
+            'rate': RATE,
+            'rate_end': RATE,
+            'warmup': 0,
+            'ema': [MOMENTUM, MOMENTUM],
+        },
     }
 
 
 def _record(folder):
-    """Two short videos of moving noise, which the trainer reads as any others, through its cache of decoded frames."""
+    """
+    Two short videos of moving noise, which the trainer reads as any others, through its cache of decoded
+    frames.
+    """
     import cv2
 
     for name, seed in (('train', 0), ('validation', 1)):
@@ -89,7 +121,7 @@ def _record(folder):
         ground = cv2.resize(rng.integers(0, 255, (30, 60, 3), np.uint8), (640, 240))
         writer = cv2.VideoWriter(str(folder / f'{name}.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 20, (320, 240))
         for shift in range(160):
-            writer.write(np.ascontiguousarray(ground[:, shift:shift + 320]))
+            writer.write(np.ascontiguousarray(ground[:, shift : shift + 320]))
         writer.release()
 
 
@@ -103,6 +135,7 @@ class Ours:
     def turn(self, first, steps):
         """:returns: (seconds, seconds of them waiting for data)."""
         from jepa_ros.data.loader import ClipLoader
+
         with ClipLoader(self.stage.batch, first, first + steps + 1, self.workers) as batches:
             self.update(first, next(batches))  # a run starts its loader once
             waited, began = batches.waited, time.perf_counter()
@@ -114,7 +147,11 @@ class Ours:
         """Floating point operations of the matrix products of one step, forward and backward."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
         from torch.utils.flop_counter import FlopCounterMode
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # counted whatever the device
+
+        with (
+            FlopCounterMode(display=False) as counter,
+            sdpa_kernel(SDPBackend.MATH),
+        ):  # counted whatever the device
             self.update(0, self.stage.batch(0))
         return counter.get_total_flops()
 
@@ -127,13 +164,27 @@ class Plain:
         from transformers import VJEPA2Config, VJEPA2Model
 
         from jepa_ros.nets import sizes
+
         config, of = trainer.config, sizes.size(trainer.config.encoder.size)
-        model = VJEPA2Model(VJEPA2Config(
-            crop_size=config.encoder.image_size[0], patch_size=16, tubelet_size=2, frames_per_clip=2 * config.data.slices,
-            hidden_size=of.width, num_attention_heads=of.heads, mlp_ratio=of.mlp_width / of.width,
-            num_hidden_layers=len(trainer.model.encoder.blocks), pred_hidden_size=config.predictor.width,
-            pred_num_hidden_layers=config.predictor.depth, pred_num_attention_heads=config.predictor.heads, pred_mlp_ratio=4.0))
-        self.encoder, self.predictor = (module.to(trainer.place.device) for module in (model.encoder, model.predictor))
+        model = VJEPA2Model(
+            VJEPA2Config(
+                crop_size=config.encoder.image_size[0],
+                patch_size=16,
+                tubelet_size=2,
+                frames_per_clip=2 * config.data.slices,
+                hidden_size=of.width,
+                num_attention_heads=of.heads,
+                mlp_ratio=of.mlp_width / of.width,
+                num_hidden_layers=len(trainer.model.encoder.blocks),
+                pred_hidden_size=config.predictor.width,
+                pred_num_hidden_layers=config.predictor.depth,
+                pred_num_attention_heads=config.predictor.heads,
+                pred_mlp_ratio=4.0,
+            )
+        )
+        self.encoder, self.predictor = (
+            module.to(trainer.place.device) for module in (model.encoder, model.predictor)
+        )
         self.target = copy.deepcopy(self.encoder).requires_grad_(False)
         self.parameters = [*self.encoder.parameters(), *self.predictor.parameters()]
         self.optimiser = torch.optim.AdamW(self.parameters, lr=RATE, betas=(0.9, 0.95), weight_decay=0.04)
@@ -156,9 +207,12 @@ class Plain:
         import torch.nn.functional as F
 
         from jepa_ros.training import model as models
+
         frames, _, _, context_ids, target_ids = batch
-        frames, context, hidden = (torch.from_numpy(array).to(self.place.device)
-                                   for array in (frames, context_ids[:, 0], target_ids[:, 0, 0]))
+        frames, context, hidden = (
+            torch.from_numpy(array).to(self.place.device)
+            for array in (frames, context_ids[:, 0], target_ids[:, 0, 0])
+        )
         with self.place.autocast(self.bf16):
             video = models.normalise(frames).transpose(1, 2)
             with torch.no_grad():
@@ -188,6 +242,7 @@ class Plain:
 def matrix_rate(device, bf16, side=2048, seconds=0.5):
     """The rate of large matrix products in the precision that is trained in, operations per second."""
     import torch
+
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
 
     def wait():
@@ -201,7 +256,7 @@ def matrix_rate(device, bf16, side=2048, seconds=0.5):
         a @ a
         wait()
         count += 1
-    return 2 * side ** 3 * count / elapsed
+    return 2 * side**3 * count / elapsed
 
 
 def _figures(args, work, matrix, turns):
@@ -209,24 +264,42 @@ def _figures(args, work, matrix, turns):
     rows, rate = [], statistics.median(matrix)
     for name, measured in turns.items():
         seconds, data = (statistics.median(of) for of in zip(*measured))
-        rows.append({'subject': name.lower(), 'clips_per_second': args.steps * args.batch / seconds, 'waiting': data / seconds,
-                     'of_matrix_rate': args.steps * work / (seconds - data) / rate, 'seconds': [of for of, _ in measured]})
+        rows.append(
+            {
+                'subject': name.lower(),
+                'clips_per_second': args.steps * args.batch / seconds,
+                'waiting': data / seconds,
+                'of_matrix_rate': args.steps * work / (seconds - data) / rate,
+                'seconds': [of for of, _ in measured],
+            }
+        )
     ratios = [plain[0] / ours[0] for ours, plain in zip(*turns.values())]
-    return {'settings': {key: value for key, value in vars(args).items() if isinstance(value, (int, str, bool))},
-            'gflop_per_step': work / 1e9, 'matrix_gflop_s': rate / 1e9, 'subjects': rows,
-            'ratio_to_plain': statistics.median(ratios), 'ratios': ratios}
+    return {
+        'settings': {key: value for key, value in vars(args).items() if isinstance(value, (int, str, bool))},
+        'gflop_per_step': work / 1e9,
+        'matrix_gflop_s': rate / 1e9,
+        'subjects': rows,
+        'ratio_to_plain': statistics.median(ratios),
+        'ratios': ratios,
+    }
 
 
 def _print(figures):
     print(f'{"loop":<26}{"clips/s":>9}{"of matrix rate":>16}{"waiting for data":>18}')
     names = {'ours': 'jepa train', 'plain': 'plain, transformers'}
     for row in figures['subjects']:
-        print(f'{names[row["subject"]]:<26}{row["clips_per_second"]:>9.1f}{row["of_matrix_rate"]:>16.0%}{row["waiting"]:>18.1%}')
+        print(
+            f'{names[row["subject"]]:<26}{row["clips_per_second"]:>9.1f}{row["of_matrix_rate"]:>16.0%}'
+            f'{row["waiting"]:>18.1%}'
+        )
     spread = f'{min(figures["ratios"]):.2f} to {max(figures["ratios"]):.2f}'
     waiting = figures['subjects'][0]['waiting']
-    print(f'\nratio: {figures["ratio_to_plain"]:.2f} times the clips of the plain loop ({spread} over the turns)\n'
-          f'matrix products reach {figures["matrix_gflop_s"]:.0f} GFLOP/s here; the share of that rate leaves out time for data\n'
-          f'waiting for data: {"below" if waiting < TARGET else "NOT below"} the {TARGET:.0%} that are the target')
+    print(
+        f'\nratio: {figures["ratio_to_plain"]:.2f} times the clips of the plain loop ({spread} over turns)\n'
+        f'matrix products reach {figures["matrix_gflop_s"]:.0f} GFLOP/s here; the share of that rate leaves '
+        f'out time for data\nwaiting for data: {"below" if waiting < TARGET else "NOT below"} the '
+        f'{TARGET:.0%} that are the target'
+    )
 
 
 def _precision(args):

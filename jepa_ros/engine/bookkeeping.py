@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Token bookkeeping: how many tokens a family's windows, contexts and targets have, and what they cost to compute.
+Token bookkeeping: how many tokens a family's windows, contexts and targets have, and what they cost to
+compute.
 
 Letters: N tokens per slice, T slices per window, D width, L layers, M hidden width of the feed-forward layer.
 """
@@ -62,9 +63,10 @@ def manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
     if slices == 1:
         rows.append(('GFLOP per image', f'{gflop(of, width, values, tokens):.4g}'))
     else:
-        cached = 'computed each step' if manifest.stream else 'only with a cache, which this encoder cannot use'
+        cached = 'computed each step' if manifest.stream else 'only with a cache, which this encoder lacks'
+        new_slice = gflop(of, width, values, tokens, slices * tokens)
         rows += [('GFLOP per window', f'{gflop(of, width, values, slices * tokens):.4g}'),
-                 ('GFLOP per new slice', f'{gflop(of, width, values, tokens, slices * tokens):.4g} ({cached})')]
+                 ('GFLOP per new slice', f'{new_slice:.4g} ({cached})')]
     return [*rows, ('counted as', FORMULA)]
 
 
@@ -95,10 +97,12 @@ def window_rows(family: str, grid: tuple[int, int], slices: int) -> list[tuple[s
         rows.append(('context in pretraining', f'{low} to {high} of {per_slice} tokens, less the targets'))
     block = (4, 4) if image else (min(4, slices), 4, 4)
     if min(grid) >= 4:
-        rows.append((f'a target of {"x".join(map(str, block))}', f'{volume(*block)} of {whole} tokens, '
-                                                                 f'{whole - volume(*block)} are left as context'))
+        left = whole - volume(*block)
+        rows.append((f'a target of {"x".join(map(str, block))}',
+                     f'{volume(*block)} of {whole} tokens, {left} are left as context'))
     for name, count, shares in TARGETS['ijepa' if image else 'vjepa']:
-        rows.append((f'{name} in pretraining', f'{count} of ' + _span(grid, shares, None if image else slices)))
+        span = _span(grid, shares, None if image else slices)
+        rows.append((f'{name} in pretraining', f'{count} of {span}'))
     return rows
 
 

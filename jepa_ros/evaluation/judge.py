@@ -2,8 +2,8 @@
 """
 How good futures are: skill of the latents, error and honesty of the readout.
 
-A forecast is compared with what the same encoder sees later, at the slice nearest to the horizon within half a slice;
-nothing is compared across a break.
+A forecast is compared with what the same encoder sees later, at the slice nearest to the horizon within half
+a slice; nothing is compared across a break.
 """
 
 from __future__ import annotations
@@ -74,10 +74,15 @@ class Labels:
 
     @classmethod
     def read(cls, recording: Recording, topic: str) -> Labels | None:
-        """Read a topic of geometry_msgs/PointStamped (x, y; z is 1 where it is visible); None where there is none."""
+        """
+        Read a topic of geometry_msgs/PointStamped (x, y; z is 1 where it is visible); None where there is
+        none.
+        """
         try:
             messages = [message for _, message in recording.messages(topic)]
-            stamps = np.array([m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in messages], np.int64)
+            stamps = np.array(
+                [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in messages], np.int64
+            )
             xyz = np.array([[m.point.x, m.point.y, m.point.z] for m in messages]).reshape(-1, 3)
         except (RecordingError, AttributeError):  # no such topic, or of another type
             return None
@@ -113,8 +118,12 @@ class Judge:
         if step.reset:
             self.forget()
         for match in self._matcher.latents(step.latents):
-            self.skill.add([[match.horizon]], match.predicted[None, None], match.now.tokens[None],
-                           match.then.tokens[None, None])
+            self.skill.add(
+                [[match.horizon]],
+                match.predicted[None, None],
+                match.now.tokens[None],
+                match.then.tokens[None, None],
+            )
         if step.futures is not None and self._comparable:
             self._matcher.futures(step.futures)
 
@@ -142,8 +151,10 @@ class Judge:
 
     def report(self) -> dict:
         """The rows so far."""
-        return {'skill': self.skill.rows(),
-                'points': [errors.row(float(h)) for errors, h in zip(self.points, self.horizons) if errors.error]}
+        return {
+            'skill': self.skill.rows(),
+            'points': [errors.row(float(h)) for errors, h in zip(self.points, self.horizons) if errors.error],
+        }
 
     def sums(self) -> dict:
         """Everything so far, to be kept; `add` of another judge with the same horizons takes it."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recording through window and session, without ROS and as fast as it goes: what the node would compute.
 
-The frames are chosen by the same `ClipWindow`, decoded by the same functions and encoded by the same session as in
-perception_node; the stamps are those that camera_replay_node publishes as recorded. `test_parity` plays a bag both ways.
+The frames are chosen by the same `ClipWindow`, decoded by the same functions and encoded by the same session
+as in perception_node; the stamps are those that camera_replay_node publishes as recorded. `test_parity` plays
+a bag both ways.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class OfflineRun:
     """
     One camera of a recording through a session: iterate over it for the steps, then read what was counted.
 
-    Every frame that the window asks for is used, whatever the encoder's speed: what real time would have dropped is
-    for `realtime.simulate` to say.
+    Every frame that the window asks for is used, whatever the encoder's speed: what real time would have
+    dropped is for `realtime.simulate` to say.
 
     :param session: an `EncoderSession`; reset first
     :param recording: a `Recording`
@@ -80,8 +81,13 @@ class OfflineRun:
     :ivar stamp_fault: what is wrong with the header stamps so that those of the bag were taken, or None
     """
 
-    def __init__(self, session: EncoderSession, recording: Recording, horizons=None,
-                 watch: Callable[[RecordedFrame], None] = lambda frame: None):
+    def __init__(
+        self,
+        session: EncoderSession,
+        recording: Recording,
+        horizons=None,
+        watch: Callable[[RecordedFrame], None] = lambda frame: None,
+    ):
         self._session, self._recording, self._horizons, self._watch = session, recording, horizons, watch
         self._window = ClipWindow(session.request)
         self.arrivals: list[Arrival] = []
@@ -104,7 +110,10 @@ class OfflineRun:
 
     @property
     def recorded_s(self) -> float:
-        """How long the frames read so far lasted when they were recorded (s); the last one as long as the one before."""
+        """
+        How long the frames read so far lasted when they were recorded (s); the last one as long as the one
+        before.
+        """
         return self.arrivals[-1].time + self._last_step if self.arrivals else 0.0
 
     def __iter__(self) -> Iterator[Step]:
@@ -181,4 +190,6 @@ def decode(frame: RecordedFrame, size: tuple[int, int]) -> tuple[np.ndarray, Geo
     """
     if frame.compressed:
         return fit_compressed(frame.data, frame.format, size)
-    return fit_raw(frame.encoding, frame.height, frame.width, frame.step, frame.is_bigendian, frame.data, size)
+    return fit_raw(
+        frame.encoding, frame.height, frame.width, frame.step, frame.is_bigendian, frame.data, size
+    )

@@ -21,8 +21,17 @@ from jepa_ros.latents import pool
 
 CLOUD, STRING = 'sensor_msgs/msg/PointCloud2', 'std_msgs/msg/String'
 _FOREVER = QosTime(0, 0)
-_LATCHED = Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,
-               _FOREVER, _FOREVER, QosLiveliness.AUTOMATIC, _FOREVER, False)
+_LATCHED = Qos(
+    QosHistory.KEEP_LAST,
+    1,
+    QosReliability.RELIABLE,
+    QosDurability.TRANSIENT_LOCAL,
+    _FOREVER,
+    _FOREVER,
+    QosLiveliness.AUTOMATIC,
+    _FOREVER,
+    False,
+)
 
 
 class OutputError(JepaError):
@@ -38,7 +47,9 @@ def namespaces(topics: list[str]) -> list[str]:
     if len(topics) == 1:
         return ['']
     parts = [[part for part in topic.split('/') if part] for topic in topics]
-    short = ['/' + '/'.join(p for p in names if p not in ('image', 'image_raw', 'compressed')) for names in parts]
+    short = [
+        '/' + '/'.join(p for p in names if p not in ('image', 'image_raw', 'compressed')) for names in parts
+    ]
     if len(set(short)) == len(topics) and '/' not in short:
         return short
     return ['/' + '/'.join(names) for names in parts]
@@ -71,8 +82,9 @@ class OutputBag:
 
     def add(self, topic: str, msgtype: str, latched: bool = False):
         """Declare a topic; returns its connection."""
-        return self._writer.add_connection(topic, msgtype, typestore=self._types,
-                                           offered_qos_profiles=[_LATCHED] if latched else [])
+        return self._writer.add_connection(
+            topic, msgtype, typestore=self._types, offered_qos_profiles=[_LATCHED] if latched else []
+        )
 
     def write(self, connection, log_ns: int, message) -> None:
         """Append a message."""
@@ -82,12 +94,25 @@ class OutputBag:
         """Return a cloud as a message."""
         types = self._types.types
         header = types['std_msgs/msg/Header'](
-            stamp=types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)), frame_id=frame_id)
-        fields = [types['sensor_msgs/msg/PointField'](name=f.name, offset=f.offset, datatype=f.datatype, count=f.count)
-                  for f in cloud.fields]
-        return types[CLOUD](header=header, height=cloud.height, width=cloud.width, fields=fields, is_bigendian=False,
-                            point_step=cloud.point_step, row_step=cloud.row_step,
-                            data=np.frombuffer(cloud.data, np.uint8), is_dense=True)
+            stamp=types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)), frame_id=frame_id
+        )
+        fields = [
+            types['sensor_msgs/msg/PointField'](
+                name=f.name, offset=f.offset, datatype=f.datatype, count=f.count
+            )
+            for f in cloud.fields
+        ]
+        return types[CLOUD](
+            header=header,
+            height=cloud.height,
+            width=cloud.width,
+            fields=fields,
+            is_bigendian=False,
+            point_step=cloud.point_step,
+            row_step=cloud.row_step,
+            data=np.frombuffer(cloud.data, np.uint8),
+            is_dense=True,
+        )
 
     def string(self, text: str):
         """Return a text as a message."""
@@ -115,7 +140,11 @@ class CameraOutputs:
             self._bag.write(self._model, log_ns, self._bag.string(self._manifest))
             self._manifest = None
         latents = pool(step.latents, self._publish, self._grid)
-        self._bag.write(self._latents, log_ns, self._bag.cloud(encode_latents(latents), latents.stamp_ns, frame_id))
+        self._bag.write(
+            self._latents, log_ns, self._bag.cloud(encode_latents(latents), latents.stamp_ns, frame_id)
+        )
         if step.futures is not None:
             futures = pool(step.futures, self._publish, self._grid)
-            self._bag.write(self._futures, log_ns, self._bag.cloud(encode_futures(futures), futures.stamp_ns, frame_id))
+            self._bag.write(
+                self._futures, log_ns, self._bag.cloud(encode_futures(futures), futures.stamp_ns, frame_id)
+            )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Plots as SVG to be put into a page, drawn by matplotlib. Their colours are the page's, so that they are light or dark as
-it is. Where matplotlib is not installed there are none, and the tables say the same.
+Plots as SVG to be put into a page, drawn by matplotlib. Their colours are the page's, so that they are light
+or dark as it is. Where matplotlib is not installed there are none, and the tables say the same.
 """
 
 from __future__ import annotations
@@ -16,17 +16,32 @@ import numpy as np
 POINTS = 1200  # that a line of a plot is made of at most
 # Colours that stand for the page's: matplotlib knows no CSS variables.
 _INK, _RULE = '#010203', '#010204'
-_SERIES = [f'#0102{i:02x}' for i in range(0xa0, 0xa5)]
+_SERIES = [f'#0102{i:02x}' for i in range(0xA0, 0xA5)]
 _STYLE = {
-    'svg.fonttype': 'none', 'svg.hashsalt': 'jepa_ros', 'font.family': 'sans-serif', 'font.size': 10,
-    'text.color': _INK, 'axes.labelcolor': _INK, 'axes.edgecolor': _RULE, 'xtick.color': _INK, 'ytick.color': _INK,
-    'grid.color': _RULE, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.linewidth': 0.6,
-    'legend.frameon': False, 'figure.facecolor': 'none', 'axes.facecolor': 'none',
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'jepa_ros',
+    'font.family': 'sans-serif',
+    'font.size': 10,
+    'text.color': _INK,
+    'axes.labelcolor': _INK,
+    'axes.edgecolor': _RULE,
+    'xtick.color': _INK,
+    'ytick.color': _INK,
+    'grid.color': _RULE,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.linewidth': 0.6,
+    'legend.frameon': False,
+    'figure.facecolor': 'none',
+    'axes.facecolor': 'none',
 }
 
 
 class Series(NamedTuple):
-    """One line of a plot: a name for the legend ('' for none), x and y; the line is broken where y is None."""
+    """
+    One line of a plot: a name for the legend ('' for none), x and y; the line is broken where y is None.
+    """
 
     name: str
     x: Sequence[float]
@@ -42,8 +57,17 @@ def available() -> bool:
     return True
 
 
-def lines(series: Sequence[Series], x: str, y: str, *, marks: Sequence[tuple[float, float, str]] = (),
-          dots: bool = False, zero: bool = False, width: float = 9.0, height: float = 2.6) -> str | None:
+def lines(
+    series: Sequence[Series],
+    x: str,
+    y: str,
+    *,
+    marks: Sequence[tuple[float, float, str]] = (),
+    dots: bool = False,
+    zero: bool = False,
+    width: float = 9.0,
+    height: float = 2.6,
+) -> str | None:
     """
     Draw lines.
 
@@ -68,8 +92,14 @@ def lines(series: Sequence[Series], x: str, y: str, *, marks: Sequence[tuple[flo
             axes.axhline(0, color=_INK, linewidth=0.9)
         for number, line in enumerate(series):
             few = len(line.x) < 200  # then a point between two gaps is seen only with a marker
-            axes.plot(*thinned(line.x, line.y), color=_SERIES[number % len(_SERIES)], label=line.name or None,
-                      linewidth=1.6 if dots else 1.2, marker='o' if dots or few else None, markersize=4 if dots else 2)
+            axes.plot(
+                *thinned(line.x, line.y),
+                color=_SERIES[number % len(_SERIES)],
+                label=line.name or None,
+                linewidth=1.6 if dots else 1.2,
+                marker='o' if dots or few else None,
+                markersize=4 if dots else 2,
+            )
         for at, value, words in marks:
             axes.plot([at], [value], 'o', color=_SERIES[1], markersize=5)
             axes.annotate(words, (at, value), xytext=(0, 5), textcoords='offset points', ha='center')
@@ -103,11 +133,13 @@ def thinned(x, y, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _for_page(svg: str, width: float) -> str:
-    svg = svg[svg.index('<svg'):]
+    svg = svg[svg.index('<svg') :]
     svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
     colours = {_INK: 'var(--ink)', _RULE: 'var(--rule)'}
     colours.update({colour: f'var(--s{i})' for i, colour in enumerate(_SERIES)})
     for colour, variable in colours.items():
         svg = svg.replace(colour, variable)
     style = f'max-width:{100 * width:.0f}px'
-    return re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" style="{style}">', svg, count=1)
+    return re.sub(
+        r'<svg[^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" style="{style}">', svg, count=1
+    )

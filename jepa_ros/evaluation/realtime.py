@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a real-time node would have dropped: the same frames at their recorded pace, with the durations measured offline.
+What a real-time node would have dropped: the same frames at their recorded pace, with the durations measured
+offline.
 
-A simulation of perception_node's two threads on a clock of numbers. The executor takes the oldest waiting frame (the
-transport keeps five), offers it to a real `ClipWindow` and decodes it if it is wanted; the worker takes the newest
-complete set and is busy for as long as that step took offline. Left out, because nothing here measures it: the
-transport, publishing, and that two threads share the cores.
+A simulation of perception_node's two threads on a clock of numbers. The executor takes the oldest waiting
+frame (the transport keeps five), offers it to a real `ClipWindow` and decodes it if it is wanted; the worker
+takes the newest complete set and is busy for as long as that step took offline. Left out, because nothing
+here measures it: the transport, publishing, and that two threads share the cores.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ def simulate(request: WindowRequest, arrivals: Sequence[Arrival], steps: Mapping
     :param request: what the session asks for.
     :param arrivals: of all frames, in order.
     :param steps: stamp of a step's newest frame (ns) to its duration (s); the median stands in for others.
-    :returns: ``slices`` computed in time, ``offline`` those computed offline, ``lost`` the share of those that real
-        time would not have given, ``overrun`` and ``transport`` frames dropped by the window and by the transport,
-        ``busy`` the share of the time that the worker works, ``age_ms`` percentiles of the time from a frame's arrival
-        to its results; None where nothing was measured.
+    :returns: ``slices`` computed in time, ``offline`` those computed offline, ``lost`` the share of those
+        that real time would not have given, ``overrun`` and ``transport`` frames dropped by the window and by
+        the transport, ``busy`` the share of the time that the worker works, ``age_ms`` percentiles of the
+        time from a frame's arrival to its results; None where nothing was measured.
     """
     if not steps:
         return None
@@ -68,8 +69,11 @@ def simulate(request: WindowRequest, arrivals: Sequence[Arrival], steps: Mapping
     lasted = arrivals[-1].time - arrivals[0].time
     ages = 1e3 * np.array(worker.ages)
     return {
-        'slices': len(ages), 'offline': len(steps), 'lost': max(0.0, 1 - len(ages) / len(steps)),
-        'overrun': worker.window.counts['overrun'], 'transport': lost,
+        'slices': len(ages),
+        'offline': len(steps),
+        'lost': max(0.0, 1 - len(ages) / len(steps)),
+        'overrun': worker.window.counts['overrun'],
+        'transport': lost,
         'busy': worker.busy / lasted if lasted > 0 else None,
         'age_ms': percentiles(ages),
     }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Recordings through a bundle, one by one: what came out, how good it was, how fast, and what was wrong with them.
+Recordings through a bundle, one by one: what came out, how good it was, how fast, and what was wrong with
+them.
 
-A recording that is finished is kept under ``OUT/recordings`` and not run again while it, the bundle and the options stay
-as they are.
+A recording that is finished is kept under ``OUT/recordings`` and not run again while it, the bundle and the
+options stay as they are.
 """
 
 from __future__ import annotations
@@ -90,10 +91,18 @@ class Subject:
     def about(self) -> dict:
         """What it is, for the report."""
         manifest = self.manifest
-        return {'name': manifest.name, 'path': str(self.bundle.path.resolve()), 'model': f'{self.bundle.model_id:08x}',
-                'family': manifest.family, 'mode': manifest.mode, 'image_size': list(manifest.image_size),
-                'frame_period_s': manifest.frame_period, 'slice_period_s': manifest.slice_period,
-                'horizons_s': [round(float(h), 6) for h in self.horizons], 'backend': self.session.description}
+        return {
+            'name': manifest.name,
+            'path': str(self.bundle.path.resolve()),
+            'model': f'{self.bundle.model_id:08x}',
+            'family': manifest.family,
+            'mode': manifest.mode,
+            'image_size': list(manifest.image_size),
+            'frame_period_s': manifest.frame_period,
+            'slice_period_s': manifest.slice_period,
+            'horizons_s': [round(float(h), 6) for h in self.horizons],
+            'backend': self.session.description,
+        }
 
 
 def open_cameras(path: Path, options: Options) -> tuple[list[Recording], list[Fault]]:
@@ -106,7 +115,9 @@ def open_cameras(path: Path, options: Options) -> tuple[list[Recording], list[Fa
     if not is_bag(path):
         cameras = open_recordings(path, None, options.rate)
         if any(camera.still for camera in cameras):
-            raise RecordingError(f'{path}: expected frames with times, found independent images (--rate gives them one)')
+            raise RecordingError(
+                f'{path}: expected frames with times, found independent images (--rate gives them one)'
+            )
         return cameras, []
     bag = Bag(path)
     found = cameras_in(bag)
@@ -124,17 +135,30 @@ def open_cameras(path: Path, options: Options) -> tuple[list[Recording], list[Fa
     return [BagRecording(bag, topic) for topic in chosen], unknown_types(bag.topics, path.suffix == '.bag')
 
 
-def replay(path: Path, subject: Subject, tick: Callable[[str, float, float], None] = lambda *_: None,
-           bag: Path | None = None) -> dict:
+def replay(
+    path: Path,
+    subject: Subject,
+    tick: Callable[[str, float, float], None] = lambda *_: None,
+    bag: Path | None = None,
+) -> dict:
     """
     Replay one recording. Whatever is wrong with it is in the result: nothing a recording does is raised.
 
-    :param tick: called often with the camera's topic, the recorded seconds done and those expected (0: unknown).
+    :param tick: called often with the camera's topic, the recorded seconds done and those expected (0:
+        unknown).
     :param bag: directory of the bag that the outputs go into, or None.
-    :returns: ``status`` (done, failed, interrupted), ``error``, ``faults``, and ``cameras`` as `Camera.result` has them,
-        also those that came before the end of a recording that failed or was interrupted.
+    :returns: ``status`` (done, failed, interrupted), ``error``, ``faults``, and ``cameras`` as
+        `Camera.result` has them, also those that came before the end of a recording that failed or was
+        interrupted.
     """
-    found: dict = {'path': str(path), 'name': path.stem, 'status': FAILED, 'error': None, 'faults': [], 'cameras': []}
+    found: dict = {
+        'path': str(path),
+        'name': path.stem,
+        'status': FAILED,
+        'error': None,
+        'faults': [],
+        'cameras': [],
+    }
     recordings: list[Recording] = []
     faults: list[Fault] = []
     outputs, offsets = None, {}
@@ -155,7 +179,9 @@ def replay(path: Path, subject: Subject, tick: Callable[[str, float, float], Non
             found['status'] = FAILED
     except KeyboardInterrupt:
         found['status'] = INTERRUPTED
-    except Exception as error:  # a damaged file may make a library raise anything; the other recordings must go on
+    except (
+        Exception
+    ) as error:  # a damaged file may make a library raise anything; the other recordings must go on
         found['error'] = str(error) if isinstance(error, JepaError) else f'{type(error).__name__}: {error}'
     finally:
         if outputs is not None:
@@ -224,8 +250,8 @@ class Camera:
         """
         Return all figures; what only the report and the totals need is under ``kept``.
 
-        Counts are those of `ClipWindow.counts`; times are in s, latencies in ms, errors of points in widths of the
-        image.
+        Counts are those of `ClipWindow.counts`; times are in s, latencies in ms, errors of points in widths
+        of the image.
         """
         offline, subject = self._offline, self._subject
         counts, recorded = offline.counts, offline.recorded_s
@@ -240,32 +266,59 @@ class Camera:
             dropped['failed'] = offline.faults['undecodable']
         judged = self._judge.report() if self._judge else {'skill': [], 'points': []}
         return {
-            'topic': self._recording.topic, 'name': self._recording.name,
-            'frames': frames, 'recorded_s': recorded,
-            'rate_hz': (frames - 1) / offline.arrivals[-1].time if frames > 1 and offline.arrivals[-1].time else None,
-            'slices': self._slices, 'forecasts': self._forecasts,
-            'counts': counts, 'dropped': dropped, 'resets': {k: n for k, n in offline.resets.items() if n},
-            'wall_s': self._wall, 'speed': recorded / self._wall if self._wall else None,
-            'stages': stages, 'limit': limit(stages),
+            'topic': self._recording.topic,
+            'name': self._recording.name,
+            'frames': frames,
+            'recorded_s': recorded,
+            'rate_hz': (frames - 1) / offline.arrivals[-1].time
+            if frames > 1 and offline.arrivals[-1].time
+            else None,
+            'slices': self._slices,
+            'forecasts': self._forecasts,
+            'counts': counts,
+            'dropped': dropped,
+            'resets': {k: n for k, n in offline.resets.items() if n},
+            'wall_s': self._wall,
+            'speed': recorded / self._wall if self._wall else None,
+            'stages': stages,
+            'limit': limit(stages),
             'real_time': real_time,
-            **judged, 'surprise': self._trace.figures(),
+            **judged,
+            'surprise': self._trace.figures(),
             'faults': [fault.as_dict() for fault in self._faults(frames)],
-            'kept': {'judge': self._judge.sums() if self._judge else None, 'moments': self._trace.pictures(),
-                     'ms': {s: [round(1e3 * v, 4) for v in values] for s, values in offline.seconds.items()}},
+            'kept': {
+                'judge': self._judge.sums() if self._judge else None,
+                'moments': self._trace.pictures(),
+                'ms': {s: [round(1e3 * v, 4) for v in values] for s, values in offline.seconds.items()},
+            },
         }
 
     def _faults(self, frames: int) -> list[Fault]:
         offline, subject, options = self._offline, self._subject, self._subject.options
         found = self.watch.faults(offline.stamp_fault, subject.manifest.frame_period)
-        for kind, words in (('undecodable', 'frame(s) do not decode'), ('step', 'step(s) of the encoder failed')):
+        for kind, words in (
+            ('undecodable', 'frame(s) do not decode'),
+            ('step', 'step(s) of the encoder failed'),
+        ):
             if offline.faults[kind]:
-                found.append(Fault(kind, f'{offline.faults[kind]} {words}; the first: {offline.first_fault[kind]}'))
+                found.append(
+                    Fault(kind, f'{offline.faults[kind]} {words}; the first: {offline.first_fault[kind]}')
+                )
         if frames and not self._slices:
-            found.append(Fault('short', f'{frames} frame(s) make no latents: {subject.session.request.frames} usable '
-                                        f'ones in a row, {subject.manifest.frame_period:.3g} s apart, are needed'))
+            found.append(
+                Fault(
+                    'short',
+                    f'{frames} frame(s) make no latents: {subject.session.request.frames} usable '
+                    f'ones in a row, {subject.manifest.frame_period:.3g} s apart, are needed',
+                )
+            )
         if options.labels and subject.read_point is None:
-            found.append(Fault('labels', f"labels cannot be compared: the bundle '{subject.manifest.name}' has no "
-                                         'readout'))
+            found.append(
+                Fault(
+                    'labels',
+                    f"labels cannot be compared: the bundle '{subject.manifest.name}' has no readout",
+                )
+            )
         elif options.labels and self._labels is None and self._recording.topic:
             found.append(Fault('labels', f'no labels: {options.labels} holds no geometry_msgs/PointStamped'))
         return found
@@ -275,8 +328,16 @@ def stage_rows(seconds: dict[str, list[float]], wall: float) -> dict[str, dict]:
     """Return count, total (s) and percentiles (ms) by stage; ``other`` is what is left of the wall time."""
     rows = {}
     for stage, values in seconds.items():
-        rows[stage] = {'count': len(values), 'total_s': float(sum(values)), 'ms': percentiles(1e3 * np.array(values))}
-    rows['other'] = {'count': 0, 'total_s': max(0.0, wall - sum(row['total_s'] for row in rows.values())), 'ms': None}
+        rows[stage] = {
+            'count': len(values),
+            'total_s': float(sum(values)),
+            'ms': percentiles(1e3 * np.array(values)),
+        }
+    rows['other'] = {
+        'count': 0,
+        'total_s': max(0.0, wall - sum(row['total_s'] for row in rows.values())),
+        'ms': None,
+    }
     return rows
 
 
@@ -295,8 +356,10 @@ def total(results: list[dict], subject_judge: Judge | None) -> dict:
     """
     cameras = [camera for result in results for camera in result['cameras']]
     recorded, wall = (sum(camera[key] for camera in cameras) for key in ('recorded_s', 'wall_s'))
-    seconds = {stage: [ms / 1e3 for camera in cameras for ms in camera['kept']['ms'][stage]]
-               for stage in (cameras[0]['kept']['ms'] if cameras else ())}
+    seconds = {
+        stage: [ms / 1e3 for camera in cameras for ms in camera['kept']['ms'][stage]]
+        for stage in (cameras[0]['kept']['ms'] if cameras else ())
+    }
     stages = stage_rows(seconds, wall) if seconds else {}
     for camera in cameras:
         if subject_judge is not None and camera['kept']['judge']:
@@ -309,13 +372,23 @@ def total(results: list[dict], subject_judge: Judge | None) -> dict:
     timed = [camera['real_time'] for camera in cameras if camera['real_time']]
     slices, offline = (sum(row[key] for row in timed) for key in ('slices', 'offline'))
     return {
-        'recordings': len(results), 'cameras': len(cameras),
-        **{status: sum(result['status'] == status for result in results) for status in (DONE, FAILED, INTERRUPTED)},
-        'faults': sum(len(result['faults']) for result in results) + sum(len(camera['faults']) for camera in cameras),
+        'recordings': len(results),
+        'cameras': len(cameras),
+        **{
+            status: sum(result['status'] == status for result in results)
+            for status in (DONE, FAILED, INTERRUPTED)
+        },
+        'faults': sum(len(result['faults']) for result in results)
+        + sum(len(camera['faults']) for camera in cameras),
         **{key: sum(camera[key] for camera in cameras) for key in ('frames', 'slices', 'forecasts')},
-        'recorded_s': recorded, 'wall_s': wall, 'speed': recorded / wall if wall else None,
-        'dropped': dropped, 'stages': stages, 'limit': limit(stages),
-        'real_time_lost': 1 - slices / offline if offline else None, **judged,
+        'recorded_s': recorded,
+        'wall_s': wall,
+        'speed': recorded / wall if wall else None,
+        'dropped': dropped,
+        'stages': stages,
+        'limit': limit(stages),
+        'real_time_lost': 1 - slices / offline if offline else None,
+        **judged,
     }
 
 
@@ -335,7 +408,12 @@ class Shelf:
             kept = json.loads(self._file(path, subject).read_text())
         except (OSError, ValueError):
             return None
-        if not isinstance(kept, dict) or kept.get('key') != _key(path, subject, bag) or bag and not bag.exists():
+        if (
+            not isinstance(kept, dict)
+            or kept.get('key') != _key(path, subject, bag)
+            or bag
+            and not bag.exists()
+        ):
             return None
         return kept['result']
 
@@ -350,7 +428,9 @@ class Shelf:
             part.write_text(json.dumps({'key': _key(path, subject, bag), 'result': result}))
             part.replace(file)
         except OSError as error:
-            raise ReplayError(f'expected to write in {self._folder}, found: {error.strerror or error}') from error
+            raise ReplayError(
+                f'expected to write in {self._folder}, found: {error.strerror or error}'
+            ) from error
 
     def _file(self, path: Path, subject: Subject) -> Path:
         return self._folder / f'{recording_key(path)}.{subject.bundle.model_id:08x}.json'
@@ -367,10 +447,18 @@ def _key(path: Path, subject: Subject, bag: Path | None) -> dict:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     options = subject.options
     return {
-        'format': FORMAT, 'version': __version__, 'path': str(path.resolve()),
+        'format': FORMAT,
+        'version': __version__,
+        'path': str(path.resolve()),
         'files': [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
         'bundle': subject.about(),
-        'options': {'topics': sorted(options.topics), 'labels': options.labels, 'rate': options.rate,
-                    'moments': options.moments, 'publish': options.publish if bag else None,
-                    'bag': str(bag.resolve()) if bag else None, 'threads': options.threads},
+        'options': {
+            'topics': sorted(options.topics),
+            'labels': options.labels,
+            'rate': options.rate,
+            'moments': options.moments,
+            'publish': options.publish if bag else None,
+            'bag': str(bag.resolve()) if bag else None,
+            'threads': options.threads,
+        },
     }

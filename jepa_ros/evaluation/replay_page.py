@@ -16,19 +16,30 @@ OPENED = 6  # cameras whose details are open when the page is
 SHOWN = 40  # cameras that have details at all: a page of a thousand would open nowhere
 
 _CAUSES = {
-    'duplicate': 'stamp given twice', 'late': 'older than the frame before', 'future': 'stamp in the future',
-    'zero': 'no stamp', 'overrun': 'encoder too slow', 'cleared': 'history cleared', 'failed': 'not decodable',
+    'duplicate': 'stamp given twice',
+    'late': 'older than the frame before',
+    'future': 'stamp in the future',
+    'zero': 'no stamp',
+    'overrun': 'encoder too slow',
+    'cleared': 'history cleared',
+    'failed': 'not decodable',
     'transport': 'lost in transport',
 }
 _STAGES = {
-    'read': 'read (file, container, video codec)', 'decode': 'decode (JPEG or pixel format, and resize)',
-    'encode': 'encode (with the surprise of the slice)', 'forecast': 'forecast (all horizons)',
+    'read': 'read (file, container, video codec)',
+    'decode': 'decode (JPEG or pixel format, and resize)',
+    'encode': 'encode (with the surprise of the slice)',
+    'forecast': 'forecast (all horizons)',
     'other': 'other (judging, writing)',
 }
-_OFFLINE = ('Frames were chosen, decoded, encoded and forecast by the code of perception_node, every slice of them, as fast as '
-            'it went. Latencies are of that run, one stage after the other.')
-_LIVE = ('camera_replay_node played the recording in real time with its stamps and /clock; perception_node ran on that '
-         'clock; this is made from what it published, and its latencies are those on /diagnostics at the end.')
+_OFFLINE = (
+    'Frames were chosen, decoded, encoded and forecast by the code of perception_node, every slice of them, '
+    'as fast as it went. Latencies are of that run, one stage after the other.'
+)
+_LIVE = (
+    'camera_replay_node played the recording in real time with its stamps and /clock; perception_node ran on '
+    'that clock; this is made from what it published, and its latencies are those on /diagnostics at the end.'
+)
 
 
 def replay_page(report: dict) -> str:
@@ -40,16 +51,22 @@ def replay_page(report: dict) -> str:
     title = f'Replay of {what} through {names}'
     blocks = [
         page.paragraph(report['host'], 'note'),
-        page.paragraph(Html(f"<code>{page.text(report['command'])}</code>"), 'note'),
-        _interrupted(runs), *([_compared(runs)] if len(runs) > 1 else [_overview(runs[0])]),
-        page.heading('In short'), page.bullets(line for run in runs for line in _sentences(run, len(runs) > 1)),
-        *_skill(runs), *_latency(runs), *_recordings(runs), *_details(runs), *_notes(runs),
+        page.paragraph(Html(f'<code>{page.text(report["command"])}</code>'), 'note'),
+        _interrupted(runs),
+        *([_compared(runs)] if len(runs) > 1 else [_overview(runs[0])]),
+        page.heading('In short'),
+        page.bullets(line for run in runs for line in _sentences(run, len(runs) > 1)),
+        *_skill(runs),
+        *_latency(runs),
+        *_recordings(runs),
+        *_details(runs),
+        *_notes(runs),
     ]
     return page.page(title, blocks)
 
 
 def _label(run: dict) -> str:
-    return f"{run['side']}: {run['bundle']['name']}" if run['side'] else run['bundle']['name']
+    return f'{run["side"]}: {run["bundle"]["name"]}' if run['side'] else run['bundle']['name']
 
 
 def _interrupted(runs: list[dict]) -> Html:
@@ -57,8 +74,13 @@ def _interrupted(runs: list[dict]) -> Html:
         return Html('')
     missing = max(run['missing'] for run in runs)
     rest = f', and {missing} recordings were not begun' if missing else ''
-    return page.bullets([f'This replay was interrupted: the figures are of what was read until then{rest}. The same '
-                         'command goes on with what is missing.'], 'faults')
+    return page.bullets(
+        [
+            f'This replay was interrupted: the figures are of what was read until then{rest}. The same '
+            'command goes on with what is missing.'
+        ],
+        'faults',
+    )
 
 
 def _overview(run: dict) -> Html:
@@ -66,26 +88,49 @@ def _overview(run: dict) -> Html:
     faulty = sum(bool(_all_faults(r)) for r in run['recordings'])
     row = _middle(total['skill'])
     items = [
-        ('recorded', duration(total['recorded_s']), f"{total['frames']} frames, {total['slices']} slices"),
-        ('speed', _times(total['speed']), f"of real time; {total['limit']} takes most" if total['limit'] else ''),
-        ('lost in real time', _percent(total['real_time_lost']),
-         'measured' if run['live'] else 'simulated, at the recorded rate'),
+        ('recorded', duration(total['recorded_s']), f'{total["frames"]} frames, {total["slices"]} slices'),
+        (
+            'speed',
+            _times(total['speed']),
+            f'of real time; {total["limit"]} takes most' if total['limit'] else '',
+        ),
+        (
+            'lost in real time',
+            _percent(total['real_time_lost']),
+            'measured' if run['live'] else 'simulated, at the recorded rate',
+        ),
     ]
     if row:
-        items.append((f"skill at {row['horizon']:.2g} s", _signed(row['skill']),
-                      f"{_signed(row['skill_shrunk'])} over shrunk persistence"))
+        items.append(
+            (
+                f'skill at {row["horizon"]:.2g} s',
+                _signed(row['skill']),
+                f'{_signed(row["skill_shrunk"])} over shrunk persistence',
+            )
+        )
     items.append(('dropped frames', sum(total['dropped'].values()), _listed(total['dropped'])))
-    items.append(('with faults', f'{faulty} of {total["recordings"]}',
-                  f"{total[FAILED]} failed" if total[FAILED] else 'none failed'))
+    items.append(
+        (
+            'with faults',
+            f'{faulty} of {total["recordings"]}',
+            f'{total[FAILED]} failed' if total[FAILED] else 'none failed',
+        )
+    )
     return page.cards(items)
 
 
 def _compared(runs: list[dict]) -> Html:
     totals = [run['total'] for run in runs]
     rows = [
-        ('encoder', *(f"{run['bundle']['family']}, {run['bundle']['mode']}, "
-                      f"{run['bundle']['image_size'][1]}x{run['bundle']['image_size'][0]} px" for run in runs)),
-        ('a slice every', *(f"{run['bundle']['slice_period_s']:.3g} s" for run in runs)),
+        (
+            'encoder',
+            *(
+                f'{run["bundle"]["family"]}, {run["bundle"]["mode"]}, '
+                f'{run["bundle"]["image_size"][1]}x{run["bundle"]["image_size"][0]} px'
+                for run in runs
+            ),
+        ),
+        ('a slice every', *(f'{run["bundle"]["slice_period_s"]:.3g} s' for run in runs)),
         ('slices', *(total['slices'] for total in totals)),
         ('speed, times real time', *(_times(total['speed']) for total in totals)),
         ('stage that limits it', *(total['limit'] for total in totals)),
@@ -95,17 +140,37 @@ def _compared(runs: list[dict]) -> Html:
         ('recordings that failed', *(total[FAILED] for total in totals)),
     ]
     for horizon in sorted({row['horizon'] for total in totals for row in total['skill']}):
-        pair = [next((row for row in total['skill'] if abs(row['horizon'] - horizon) < 1e-6), None) for total in totals]
+        pair = [
+            next((row for row in total['skill'] if abs(row['horizon'] - horizon) < 1e-6), None)
+            for total in totals
+        ]
         if all(pair):
-            rows.append((f'skill at {horizon:.2g} s (over shrunk persistence)',
-                         *(f"{_signed(row['skill'])} ({_signed(row['skill_shrunk'])})" for row in pair)))
+            rows.append(
+                (
+                    f'skill at {horizon:.2g} s (over shrunk persistence)',
+                    *(f'{_signed(row["skill"])} ({_signed(row["skill_shrunk"])})' for row in pair),
+                )
+            )
     for horizon in sorted({row['horizon'] for total in totals for row in total['points']}):
-        pair = [next((row for row in total['points'] if abs(row['horizon'] - horizon) < 1e-6), {}) for total in totals]
-        rows.append((f'readout error at {horizon:.2g} s, in view / hidden', *(
-            f"{page.text(row.get('visible_error'))} / {page.text(row.get('hidden_error'))}" if row else None
-            for row in map(_rounded, pair))))
-    note = ('Both ran on each recording in turn, on the same machine. Skill and readout error can be compared; the '
-            'errors and surprises themselves cannot: each encoder has a space of its own.')
+        pair = [
+            next((row for row in total['points'] if abs(row['horizon'] - horizon) < 1e-6), {})
+            for total in totals
+        ]
+        rows.append(
+            (
+                f'readout error at {horizon:.2g} s, in view / hidden',
+                *(
+                    f'{page.text(row.get("visible_error"))} / {page.text(row.get("hidden_error"))}'
+                    if row
+                    else None
+                    for row in map(_rounded, pair)
+                ),
+            )
+        )
+    note = (
+        'Both ran on each recording in turn, on the same machine. Skill and readout error can be compared; '
+        'the errors and surprises themselves cannot: each encoder has a space of its own.'
+    )
     return page.join([page.table(['', *(_label(run) for run in runs)], rows), page.paragraph(note, 'note')])
 
 
@@ -119,67 +184,103 @@ def _sentences(run: dict, named: bool) -> list:
     who = f'{_label(run)}: ' if named else ''
     if total['limit']:
         share = total['stages'][total['limit']]['total_s'] / max(total['wall_s'], 1e-9)
-        found.append(f"{who}replayed at {_times(total['speed'])} real time; {total['limit']} takes {share:.0%} of it.")
+        found.append(
+            f'{who}replayed at {_times(total["speed"])} real time; {total["limit"]} takes {share:.0%} of it.'
+        )
     lost = total['real_time_lost']
     if lost is not None and not run['live']:
         said = 'nothing' if lost < 5e-4 else f'{_percent(lost)} of the slices'
-        found.append(f'{who}at the recorded rate, with the latencies measured here, {said} would have been lost (a '
-                     'simulation: transport, publishing and shared cores are left out).')
+        found.append(
+            f'{who}at the recorded rate, with the latencies measured here, {said} would have been lost (a '
+            'simulation: transport, publishing and shared cores are left out).'
+        )
     if lost is not None and run['live']:
-        found.append(f'{who}played through real nodes in real time: {_percent(lost)} of the slices were lost.')
+        found.append(
+            f'{who}played through real nodes in real time: {_percent(lost)} of the slices were lost.'
+        )
     rows = _judged(total['skill'])
     if rows:
         skills, shrunk = ([row[key] for row in rows] for key in ('skill', 'skill_shrunk'))
         if min(shrunk) > 0:
             verdict = 'the futures beat both persistence and shrunk persistence at every horizon'
         elif min(skills) > 0:
-            verdict = ('the futures beat persistence at every horizon, but not shrunk persistence: here they may be no '
-                       'more than cautious')
+            verdict = (
+                'the futures beat persistence at every horizon, but not shrunk persistence: here they may be '
+                'no more than cautious'
+            )
         elif max(skills) <= 0:
             verdict = 'the futures are no better than expecting that nothing changes'
         else:
             verdict = 'the futures beat persistence at some horizons only'
         found.append(f'{who}{verdict} (skill {_signed(min(skills))} to {_signed(max(skills))}).')
     elif total['slices']:
-        found.append(f'{who}too few forecasts could be compared with what came later: the recordings are too short, or '
-                     'the bundle makes no futures in the space of its latents.')
+        found.append(
+            f'{who}too few forecasts could be compared with what came later: the recordings are too short, '
+            'or the bundle makes no futures in the space of its latents.'
+        )
     point = _middle(total['points'])
     if point and point['visible_error'] is not None:
         better = point['visible_error'] < point['visible_hold_error']
-        found.append(f"{who}the readout is off by {point['visible_error']:.3f} widths of the image at "
-                     f"{point['horizon']:.2g} s (median, in view), {'less' if better else 'more'} than expecting the "
-                     f"last place seen ({point['visible_hold_error']:.3f}).")
+        found.append(
+            f'{who}the readout is off by {point["visible_error"]:.3f} widths of the image at '
+            f'{point["horizon"]:.2g} s (median, in view), {"less" if better else "more"} than expecting the '
+            f'last place seen ({point["visible_hold_error"]:.3f}).'
+        )
     peak = _peak(run)
     if peak:
         recording, camera, moment = peak
-        found.append(Html(f"{page.text(who)}the most surprising moment, {moment['times_median']:.1f} times the median of "
-                          f"its recording, is at {moment['time_s']:.1f} s of "
-                          f"{page.link(_camera_name(recording, camera), _anchor(run, recording, camera))}."))
+        found.append(
+            Html(
+                f'{page.text(who)}the most surprising moment, {moment["times_median"]:.1f} times the median '
+                f'of its recording, is at {moment["time_s"]:.1f} s of '
+                f'{page.link(_camera_name(recording, camera), _anchor(run, recording, camera))}.'
+            )
+        )
     if total[FAILED]:
-        found.append(f"{who}{total[FAILED]} of {total['recordings']} recordings failed: nothing of them could "
-                     'be used, or an error ended them.')
-    return [Html(line[:1].upper() + line[1:]) if isinstance(line, Html) else line[:1].upper() + line[1:]
-            for line in found]
+        found.append(
+            f'{who}{total[FAILED]} of {total["recordings"]} recordings failed: nothing of them could '
+            'be used, or an error ended them.'
+        )
+    return [
+        Html(line[:1].upper() + line[1:]) if isinstance(line, Html) else line[:1].upper() + line[1:]
+        for line in found
+    ]
 
 
 def _peak(run: dict):
-    moments = [(recording, camera, moment) for recording in run['recordings'] for camera in recording['cameras']
-               for moment in camera['kept']['moments'] if moment['times_median']]
+    moments = [
+        (recording, camera, moment)
+        for recording in run['recordings']
+        for camera in recording['cameras']
+        for moment in camera['kept']['moments']
+        if moment['times_median']
+    ]
     return max(moments, key=lambda entry: entry[2]['times_median'], default=None)
 
 
 def _skill(runs: list[dict]) -> list[Html]:
     if not any(run['total']['skill'] for run in runs):
         return []
-    lines = [Series(' '.join(filter(None, [run['side'], name])), [row['horizon'] for row in _judged(run['total']['skill'])],
-                    [row[key] for row in _judged(run['total']['skill'])])
-             for run in runs for key, name in (('skill', 'over persistence'), ('skill_shrunk', 'over shrunk'))]
-    blocks = [page.heading('Did the futures come true?'),
-              page.paragraph('Skill is 1 − error / error of a baseline: 1 is perfect, 0 no better than it. Persistence '
-                             'expects that nothing changes; shrunk persistence draws the newest latents towards the '
-                             'training mean by the factor that is best on these very recordings, and who only beats '
-                             'the first may have learnt no more than to be cautious.', 'note'),
-              page.figure(plots.lines(lines, 'horizon, s', 'skill', dots=True, zero=True, width=7, height=2.8))]
+    lines = [
+        Series(
+            ' '.join(filter(None, [run['side'], name])),
+            [row['horizon'] for row in _judged(run['total']['skill'])],
+            [row[key] for row in _judged(run['total']['skill'])],
+        )
+        for run in runs
+        for key, name in (('skill', 'over persistence'), ('skill_shrunk', 'over shrunk'))
+    ]
+    blocks = [
+        page.heading('Did the futures come true?'),
+        page.paragraph(
+            'Skill is 1 − error / error of a baseline: 1 is perfect, 0 no better than it. Persistence '
+            'expects that nothing changes; shrunk persistence draws the newest latents towards the '
+            'training mean by the factor that is best on these very recordings, and who only beats '
+            'the first may have learnt no more than to be cautious.',
+            'note',
+        ),
+        page.figure(plots.lines(lines, 'horizon, s', 'skill', dots=True, zero=True, width=7, height=2.8)),
+    ]
     for run in runs:
         blocks.append(_skill_table(run['total']['skill'], _label(run) if len(runs) > 1 else ''))
         blocks.append(_points_table(run['total']['points'], _label(run) if len(runs) > 1 else ''))
@@ -187,20 +288,66 @@ def _skill(runs: list[dict]) -> list[Html]:
 
 
 def _skill_table(rows: list[dict], caption: str = '') -> Html:
-    return page.table(['horizon', 'pairs', 'error', 'persistence', 'shrunk', 'skill', 'skill over shrunk'],
-                      [(f"{row['horizon']:.2f} s", row['count'], row['error'], row['persistence_error'],
-                        row['shrunk_error'], _signed(row['skill']), _signed(row['skill_shrunk'])) for row in rows],
-                      caption)
+    return page.table(
+        ['horizon', 'pairs', 'error', 'persistence', 'shrunk', 'skill', 'skill over shrunk'],
+        [
+            (
+                f'{row["horizon"]:.2f} s',
+                row['count'],
+                row['error'],
+                row['persistence_error'],
+                row['shrunk_error'],
+                _signed(row['skill']),
+                _signed(row['skill_shrunk']),
+            )
+            for row in rows
+        ],
+        caption,
+    )
 
 
 def _points_table(rows: list[dict], caption: str = '') -> Html:
-    header = ['horizon', 'in view', 'median error', 'holding the last', 'inside 90 %', 'hidden', 'median error',
-              'holding the last', 'inside 90 %']
-    lines = [(f"{row['horizon']:.2f} s", *(cell for kind in ('visible', 'hidden') for cell in (
-        row[f'{kind}_count'], row[f'{kind}_error'], row[f'{kind}_hold_error'], _percent(row[f'{kind}_inside_90']))))
-        for row in rows]
-    return page.table(header, lines, ' '.join(filter(None, [caption, 'Readout against labels, in widths of the image. '
-                      '"Holding the last" expects the last place seen; of honest ellipses 90 % hold the label.'])))
+    header = [
+        'horizon',
+        'in view',
+        'median error',
+        'holding the last',
+        'inside 90 %',
+        'hidden',
+        'median error',
+        'holding the last',
+        'inside 90 %',
+    ]
+    lines = [
+        (
+            f'{row["horizon"]:.2f} s',
+            *(
+                cell
+                for kind in ('visible', 'hidden')
+                for cell in (
+                    row[f'{kind}_count'],
+                    row[f'{kind}_error'],
+                    row[f'{kind}_hold_error'],
+                    _percent(row[f'{kind}_inside_90']),
+                )
+            ),
+        )
+        for row in rows
+    ]
+    return page.table(
+        header,
+        lines,
+        ' '.join(
+            filter(
+                None,
+                [
+                    caption,
+                    'Readout against labels, in widths of the image. '
+                    '"Holding the last" expects the last place seen; of honest ellipses 90 % hold the label.',
+                ],
+            )
+        ),
+    )
 
 
 def _latency(runs: list[dict]) -> list[Html]:
@@ -217,10 +364,20 @@ def _stages(figures: dict, caption: str = '') -> Html:
     rows = []
     for name, row in stages.items():
         ms = row['ms'] or {}
-        rows.append((_STAGES[name], row['count'] or None, *(ms.get(key) for key in ('p50', 'p90', 'p99')),
-                     None if row['total_s'] is None else f"{row['total_s']:.2f}"))
-    return page.join([page.shares([(name, row['total_s'] or 0.0) for name, row in stages.items()], caption),
-                      page.table(['stage', 'times', 'p50 ms', 'p90 ms', 'p99 ms', 'total s'], rows)])
+        rows.append(
+            (
+                _STAGES[name],
+                row['count'] or None,
+                *(ms.get(key) for key in ('p50', 'p90', 'p99')),
+                None if row['total_s'] is None else f'{row["total_s"]:.2f}',
+            )
+        )
+    return page.join(
+        [
+            page.shares([(name, row['total_s'] or 0.0) for name, row in stages.items()], caption),
+            page.table(['stage', 'times', 'p50 ms', 'p90 ms', 'p99 ms', 'total s'], rows),
+        ]
+    )
 
 
 def _recordings(runs: list[dict]) -> list[Html]:
@@ -232,8 +389,20 @@ def _recordings(runs: list[dict]) -> list[Html]:
         for recording in run['recordings']:
             for camera in recording['cameras'] or [None]:
                 rows.append(_recording_row(run, recording, camera, shown))
-    header = [*(['bundle'] if len(runs) > 1 else []), 'recording', '', 'recorded', 'Hz', 'slices', 'dropped', 'speed',
-              'lost in real time', 'skill', 'most surprising', 'faults']
+    header = [
+        *(['bundle'] if len(runs) > 1 else []),
+        'recording',
+        '',
+        'recorded',
+        'Hz',
+        'slices',
+        'dropped',
+        'speed',
+        'lost in real time',
+        'skill',
+        'most surprising',
+        'faults',
+    ]
     return [page.heading('Recordings'), page.table(header, rows, words=3 if len(runs) > 1 else 2)]
 
 
@@ -243,29 +412,49 @@ def _single(runs: list[dict]) -> bool:
 
 
 def _recording_row(run: dict, recording: dict, camera: dict | None, shown: set[str]) -> list:
-    state = {DONE: page.badge('done', 'good'), INTERRUPTED: page.badge('partial', 'warn'),
-             FAILED: page.badge('failed', 'bad')}[recording['status']]
+    state = {
+        DONE: page.badge('done', 'good'),
+        INTERRUPTED: page.badge('partial', 'warn'),
+        FAILED: page.badge('failed', 'bad'),
+    }[recording['status']]
     side = [run['side']] if run['side'] else []
     if camera is None:
         return [*side, recording['name'], state, *[None] * 8, len(_all_faults(recording))]
     anchor = _anchor(run, recording, camera)
     name = _camera_name(recording, camera)
     row, peak = _middle(camera['skill']), camera['surprise']
-    return [*side, page.link(name, anchor) if anchor in shown else name, state, duration(camera['recorded_s']),
-            _one_digit(camera['rate_hz']), camera['slices'], sum(camera['dropped'].values()), _times(camera['speed']),
-            _percent(camera['real_time'] and camera['real_time']['lost']), row and _signed(row['skill']),
-            peak and peak['median'] and f"{peak['max'] / peak['median']:.1f}x",
-            len(camera['faults']) + len(recording['faults'])]
+    return [
+        *side,
+        page.link(name, anchor) if anchor in shown else name,
+        state,
+        duration(camera['recorded_s']),
+        _one_digit(camera['rate_hz']),
+        camera['slices'],
+        sum(camera['dropped'].values()),
+        _times(camera['speed']),
+        _percent(camera['real_time'] and camera['real_time']['lost']),
+        row and _signed(row['skill']),
+        peak and peak['median'] and f'{peak["max"] / peak["median"]:.1f}x',
+        len(camera['faults']) + len(recording['faults']),
+    ]
 
 
 def _shown(runs: list[dict]) -> set[str]:
-    """Return the anchors of the cameras with details: all of them, or the most surprising and the faulty ones."""
-    every = [(bool(camera['faults'] or recording['faults'] or recording['error']),
-              (camera['surprise'] or {}).get('max', 0.0) / ((camera['surprise'] or {}).get('median') or 1.0),
-              _anchor(run, recording, camera))
-             for run in runs for recording in run['recordings'] for camera in recording['cameras']]
+    """
+    Return the anchors of the cameras with details: all of them, or the most surprising and the faulty ones.
+    """
+    every = [
+        (
+            bool(camera['faults'] or recording['faults'] or recording['error']),
+            (camera['surprise'] or {}).get('max', 0.0) / ((camera['surprise'] or {}).get('median') or 1.0),
+            _anchor(run, recording, camera),
+        )
+        for run in runs
+        for recording in run['recordings']
+        for camera in recording['cameras']
+    ]
     chosen = sorted(every, key=lambda entry: -entry[1])
-    faulty = [entry for entry in chosen if entry[0]][:SHOWN // 2]
+    faulty = [entry for entry in chosen if entry[0]][: SHOWN // 2]
     return {anchor for _, _, anchor in (faulty + [entry for entry in chosen if entry not in faulty])[:SHOWN]}
 
 
@@ -274,8 +463,13 @@ def _details(runs: list[dict]) -> list[Html]:
     blocks = [page.heading('In detail')]
     every = sum(len(r['cameras']) for run in runs for r in run['recordings'])
     if every > len(shown):
-        blocks.append(page.paragraph(f'{len(shown)} of {every} cameras: those with faults and the most surprising ones. '
-                                     'report.json has all of them.', 'note'))
+        blocks.append(
+            page.paragraph(
+                f'{len(shown)} of {every} cameras: those with faults and the most surprising ones. '
+                'report.json has all of them.',
+                'note',
+            )
+        )
     opened = 0
     for index in range(max(len(run['recordings']) for run in runs)):
         for run in runs:
@@ -297,28 +491,43 @@ def _details(runs: list[dict]) -> list[Html]:
 def _camera(run: dict, recording: dict, camera: dict, opened: bool, tables: bool) -> Html:
     anchor = _anchor(run, recording, camera)
     title = ' '.join(filter(None, [run['side'], _camera_name(recording, camera)]))
-    blocks = [page.bullets((fault['text'] for fault in camera['faults']), 'faults'),
-              page.paragraph(_facts(camera)), *_surprise(camera)]
+    blocks = [
+        page.bullets((fault['text'] for fault in camera['faults']), 'faults'),
+        page.paragraph(_facts(camera)),
+        *_surprise(camera),
+    ]
     if tables:
-        blocks += [_skill_table(camera['skill']), _points_table(camera['points']), _stages(camera, 'where the time went')]
+        blocks += [
+            _skill_table(camera['skill']),
+            _points_table(camera['points']),
+            _stages(camera, 'where the time went'),
+        ]
     blocks.append(_real_time(camera))
     return Html(f'<div id="{anchor}">{page.details(title, blocks, opened)}</div>')
 
 
 def _facts(camera: dict) -> str:
-    rate = f" at {camera['rate_hz']:.1f} Hz" if camera['rate_hz'] else ''
-    facts = [f"{camera['frames']} frames{rate}, {duration(camera['recorded_s'])}",
-             f"{camera['slices']} slices, {camera['forecasts']} forecasts"]
+    rate = f' at {camera["rate_hz"]:.1f} Hz' if camera['rate_hz'] else ''
+    facts = [
+        f'{camera["frames"]} frames{rate}, {duration(camera["recorded_s"])}',
+        f'{camera["slices"]} slices, {camera["forecasts"]} forecasts',
+    ]
     kept = camera['counts'].get('early', 0)
     if kept:
         facts.append(f'{kept} frames between those that the bundle asks for (no fault)')
-    facts.append(f"dropped: {_listed(camera['dropped']) or 'none'}")
+    facts.append(f'dropped: {_listed(camera["dropped"]) or "none"}')
     if camera['resets']:
-        causes = {'jump': 'the clock jumped back', 'gap': 'no images for a while', 'resolution': 'other image size',
-                  'asked': 'asked for'}
-        facts.append('history cleared: ' + ', '.join(f'{causes[c]} ({n})' for c, n in camera['resets'].items()))
+        causes = {
+            'jump': 'the clock jumped back',
+            'gap': 'no images for a while',
+            'resolution': 'other image size',
+            'asked': 'asked for',
+        }
+        facts.append(
+            'history cleared: ' + ', '.join(f'{causes[c]} ({n})' for c, n in camera['resets'].items())
+        )
     if camera['speed']:
-        facts.append(f"{_times(camera['speed'])} real time")
+        facts.append(f'{_times(camera["speed"])} real time')
     return '; '.join(facts) + '.'
 
 
@@ -327,18 +536,29 @@ def _surprise(camera: dict) -> list[Html]:
     if not trace:
         return [page.paragraph('No surprise: nothing had been forecast for the time of any slice.', 'note')]
     marks = [(moment['time_s'], moment['surprise'], str(i + 1)) for i, moment in enumerate(moments)]
-    plot = plots.lines([Series('', trace['time_s'], trace['value'])], 'time in the recording, s', 'surprise', marks=marks)
-    caption = (f"Surprise: mean squared distance of the latents from what was forecast for them. Median "
-               f"{trace['median']:.3g}, p99 {trace['p99']:.3g}, highest {trace['max']:.3g}.")
+    plot = plots.lines(
+        [Series('', trace['time_s'], trace['value'])], 'time in the recording, s', 'surprise', marks=marks
+    )
+    caption = (
+        f'Surprise: mean squared distance of the latents from what was forecast for them. Median '
+        f'{trace["median"]:.3g}, p99 {trace["p99"]:.3g}, highest {trace["max"]:.3g}.'
+    )
     blocks = [page.figure(plot, caption) or page.paragraph(caption)]
     if moments:
-        blocks.append(page.paragraph('The most surprising moments. Left the frame of the slice before, right the frame '
-                                     'that surprised, grey, with the places that did so coloured.', 'note'))
+        blocks.append(
+            page.paragraph(
+                'The most surprising moments. Left the frame of the slice before, right the frame '
+                'that surprised, grey, with the places that did so coloured.',
+                'note',
+            )
+        )
     shown = []
     for i, moment in enumerate(moments):
-        times = f", {moment['times_median']:.1f} times the median" if moment['times_median'] else ''
-        caption = f"{i + 1}: at {moment['time_s']:.2f} s, surprise {moment['surprise']:.3g}{times}"
-        shown.append(page.pair(page.picture(moment['before'], 'before'), page.picture(moment['now'], caption)))
+        times = f', {moment["times_median"]:.1f} times the median' if moment['times_median'] else ''
+        caption = f'{i + 1}: at {moment["time_s"]:.2f} s, surprise {moment["surprise"]:.3g}{times}'
+        shown.append(
+            page.pair(page.picture(moment['before'], 'before'), page.picture(moment['now'], caption))
+        )
     blocks.append(page.row(shown) if shown else '')
     return blocks
 
@@ -351,24 +571,46 @@ def _real_time(camera: dict) -> Html:
         words = 'Measured on real topics'
     else:
         words = 'Simulated at the recorded rate with the latencies above'
-    facts = [f"{found['slices']} of {found['offline']} slices in time", f"{found['overrun']} frames overrun",
-             f"{found['transport']} lost before they were looked at"]
+    facts = [
+        f'{found["slices"]} of {found["offline"]} slices in time',
+        f'{found["overrun"]} frames overrun',
+        f'{found["transport"]} lost before they were looked at',
+    ]
     if found['busy'] is not None:
         facts.append(f"the encoder's thread busy {_percent(found['busy'])} of the time")
     if found['age_ms']:
-        facts.append('from a frame to its results {p50:.1f} / {p90:.1f} / {p99:.1f} ms (p50 / p90 / p99)'.format(
-            **found['age_ms']))
-    return page.paragraph(f"{words}: {', '.join(facts)}.")
+        facts.append(
+            'from a frame to its results {p50:.1f} / {p90:.1f} / {p99:.1f} ms (p50 / p90 / p99)'.format(
+                **found['age_ms']
+            )
+        )
+    return page.paragraph(f'{words}: {", ".join(facts)}.')
 
 
 def _notes(runs: list[dict]) -> list[Html]:
-    rows = [(_label(run), run['bundle']['model'], f"{run['bundle']['family']}, {run['bundle']['mode']}",
-             run['bundle']['backend'], run['bundle']['path']) for run in runs]
-    blocks = [page.heading('How this was made'), page.table(['bundle', 'model', 'kind', 'backend', 'path'], rows, words=5),
-              page.paragraph(_LIVE if runs[0]['live'] else _OFFLINE, 'note')]
+    rows = [
+        (
+            _label(run),
+            run['bundle']['model'],
+            f'{run["bundle"]["family"]}, {run["bundle"]["mode"]}',
+            run['bundle']['backend'],
+            run['bundle']['path'],
+        )
+        for run in runs
+    ]
+    blocks = [
+        page.heading('How this was made'),
+        page.table(['bundle', 'model', 'kind', 'backend', 'path'], rows, words=5),
+        page.paragraph(_LIVE if runs[0]['live'] else _OFFLINE, 'note'),
+    ]
     if not plots.available():
-        blocks.append(page.paragraph('There are no plots because matplotlib is not installed here (pip install '
-                                     'matplotlib); the tables and report.json hold the figures.', 'note'))
+        blocks.append(
+            page.paragraph(
+                'There are no plots because matplotlib is not installed here (pip install '
+                'matplotlib); the tables and report.json hold the figures.',
+                'note',
+            )
+        )
     return blocks
 
 
@@ -384,7 +626,7 @@ def _camera_name(recording: dict, camera: dict) -> str:
 
 def _anchor(run: dict, recording: dict, camera: dict) -> str:
     place = run['recordings'].index(recording), recording['cameras'].index(camera)
-    return f"r{run['side']}-{place[0]}-{place[1]}"
+    return f'r{run["side"]}-{place[0]}-{place[1]}'
 
 
 def _judged(rows: list[dict]) -> list[dict]:

@@ -25,8 +25,15 @@ from jepa_ros.evaluation.replay_page import replay_page
 Run = Callable[[Path, Subject, Path | None], dict]
 
 
-def replay_all(paths: Sequence[Path], subjects: Sequence[Subject], out: Path, *, again: bool = False, live: bool = False,
-               run: Run = lambda path, subject, bag: replay(path, subject, bag=bag)) -> list[dict]:
+def replay_all(
+    paths: Sequence[Path],
+    subjects: Sequence[Subject],
+    out: Path,
+    *,
+    again: bool = False,
+    live: bool = False,
+    run: Run = lambda path, subject, bag: replay(path, subject, bag=bag),
+) -> list[dict]:
     """
     Replay recordings, each through every subject in turn; those that are kept are not run again.
 
@@ -34,15 +41,18 @@ def replay_all(paths: Sequence[Path], subjects: Sequence[Subject], out: Path, *,
     :param again: run also those that are kept.
     :param live: whether `run` plays them in real time; of that nothing is kept.
     :param run: replays one recording.
-    :returns: by subject: ``side`` ('A', 'B'; '' for a single one), ``live``, ``bundle``, ``recordings``, ``total`` and
-        ``missing``, the number of recordings that were not begun because Ctrl-C came.
+    :returns: by subject: ``side`` ('A', 'B'; '' for a single one), ``live``, ``bundle``, ``recordings``,
+        ``total`` and ``missing``, the number of recordings that were not begun because Ctrl-C came.
     """
     shelf = Shelf(out / 'recordings')
     sides = 'AB' if len(subjects) > 1 else ['']
-    runs = [{'side': side, 'live': live, 'bundle': subject.about(), 'recordings': []} for side, subject in zip(sides, subjects)]
+    runs = [
+        {'side': side, 'live': live, 'bundle': subject.about(), 'recordings': []}
+        for side, subject in zip(sides, subjects)
+    ]
     for number, path in enumerate(paths):
         # In turn, and not always the same one first: a machine that grows warm or busy must not favour one.
-        turns = list(zip(subjects, runs))[::1 if number % 2 == 0 else -1]
+        turns = list(zip(subjects, runs))[:: 1 if number % 2 == 0 else -1]
         for subject, found in turns:
             bag = subject.options.mcap
             if bag is not None:
@@ -80,7 +90,14 @@ def write_report(out: Path, runs: list[dict], command: str, host: str, date: str
     :returns: what is in report.json.
     :raises PageError: they cannot be written.
     """
-    report = {'format': FORMAT, 'command': command, 'date': date, 'host': host, 'options': options, 'runs': runs}
+    report = {
+        'format': FORMAT,
+        'command': command,
+        'date': date,
+        'host': host,
+        'options': options,
+        'runs': runs,
+    }
     bare = {**report, 'runs': [_without_kept(run) for run in runs]}
     page.write(out / 'report.json', _readable(bare) + '\n')
     page.write(out / 'report.html', replay_page(report))
@@ -89,19 +106,26 @@ def write_report(out: Path, runs: list[dict], command: str, host: str, date: str
 
 def _readable(values) -> str:
     """Return JSON with a line for each key, and one for each list of numbers."""
-    return re.sub(r'\[\n[^][{}"]*\]', lambda found: re.sub(r'\s+', ' ', found[0]), json.dumps(values, indent=1))
+    return re.sub(
+        r'\[\n[^][{}"]*\]', lambda found: re.sub(r'\s+', ' ', found[0]), json.dumps(values, indent=1)
+    )
 
 
 def _without_kept(run: dict) -> dict:
     """Return a run as it goes into report.json: without pictures and durations one by one."""
+
     def camera(found: dict) -> dict:
-        moments = [{key: value for key, value in moment.items() if key not in ('now', 'before')}
-                   for moment in found['kept']['moments']]
+        moments = [
+            {key: value for key, value in moment.items() if key not in ('now', 'before')}
+            for moment in found['kept']['moments']
+        ]
         bare = {key: value for key, value in found.items() if key != 'kept'}
         return {**bare, 'surprise': found['surprise'] and {**found['surprise'], 'moments': moments}}
 
-    recordings = [{**recording, 'cameras': [camera(found) for found in recording['cameras']]}
-                  for recording in run['recordings']]
+    recordings = [
+        {**recording, 'cameras': [camera(found) for found in recording['cameras']]}
+        for recording in run['recordings']
+    ]
     return {**run, 'recordings': recordings}
 
 
@@ -110,4 +134,6 @@ def writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ReplayError(f'expected a folder to write in at {out}, found: {error.strerror or error}') from error
+        raise ReplayError(
+            f'expected a folder to write in at {out}, found: {error.strerror or error}'
+        ) from error

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a recorded camera stream, in sentences that say what it means for the one who reads them."""
+"""
+What is wrong with a recorded camera stream, in sentences that say what it means for the one who reads them.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class StreamWatch:
 
     @property
     def offset(self) -> float | None:
-        """How far the header stamps lie ahead of the times of arrival (s, the median); None without frames."""
+        """
+        How far the header stamps lie ahead of the times of arrival (s, the median); None without frames.
+        """
         return float(np.median(self._offsets)) / 1e9 if self._offsets else None
 
     @property
@@ -82,22 +86,44 @@ class StreamWatch:
         """
         found, count, frames = [], self._kinds, self._kinds['frames']
         if self._topic and not self._topic.startswith('/'):
-            found.append(Fault('topic_name', f"the topic is called '{self._topic}', without a leading slash: "
-                                             f"in a graph it is '/{self._topic}'"))
+            found.append(
+                Fault(
+                    'topic_name',
+                    f"the topic is called '{self._topic}', without a leading slash: "
+                    f"in a graph it is '/{self._topic}'",
+                )
+            )
         if count['frame_id']:
-            found.append(Fault('frame_id', f'{_all_of(count["frame_id"], frames)} have an empty frame_id: '
-                                           'nothing can be placed in space by it'))
+            found.append(
+                Fault(
+                    'frame_id',
+                    f'{_all_of(count["frame_id"], frames)} have an empty frame_id: '
+                    'nothing can be placed in space by it',
+                )
+            )
         if stamp_fault:
-            found.append(Fault('stamps', f'the header stamps {stamp_fault}: the times at which the bag received the '
-                                         'frames are used instead'))
+            found.append(
+                Fault(
+                    'stamps',
+                    f'the header stamps {stamp_fault}: the times at which the bag received the '
+                    'frames are used instead',
+                )
+            )
         else:
             if abs(self.offset or 0) > STALE:
                 when = 'after' if self.offset > 0 else 'before'
-                found.append(Fault('clock', f'the header stamps lie {duration(abs(self.offset))} {when} the times at '
-                                            'which the bag received the frames: they are of another clock; only '
-                                            'their differences count here'))
+                found.append(
+                    Fault(
+                        'clock',
+                        f'the header stamps lie {duration(abs(self.offset))} {when} the times at '
+                        'which the bag received the frames: they are of another clock; only '
+                        'their differences count here',
+                    )
+                )
             if count['zero']:
-                found.append(Fault('stamps', f'{_all_of(count["zero"], frames)} have no stamp and are dropped'))
+                found.append(
+                    Fault('stamps', f'{_all_of(count["zero"], frames)} have no stamp and are dropped')
+                )
             if count['back']:
                 found.append(Fault('stamps', f'the stamps step back {_times(count["back"])}'))
             if count['same']:
@@ -106,30 +132,46 @@ class StreamWatch:
             sizes = ', '.join(f'{width}x{height}' for width, height in self._sizes)
             found.append(Fault('size', f'the size of the images changes ({sizes}), which clears the history'))
         if self.period and self.period > 1.25 * wanted_period:
-            found.append(Fault('rate', f'a frame comes every {self.period:.3g} s and the bundle asks for one every '
-                                       f'{wanted_period:.3g} s: it sees motion at another rate than in training'))
+            found.append(
+                Fault(
+                    'rate',
+                    f'a frame comes every {self.period:.3g} s and the bundle asks for one every '
+                    f'{wanted_period:.3g} s: it sees motion at another rate than in training',
+                )
+            )
         return found
 
 
 def clocks_apart(offsets: dict[str, float]) -> list[Fault]:
-    """Return a fault for each camera whose clock differs from that of the first. :param offsets: by topic (s)."""
+    """
+    Return a fault for each camera whose clock differs from that of the first. :param offsets: by topic (s).
+    """
     found, (reference, first) = [], next(iter(offsets.items()), ('', 0.0))
     for topic, offset in offsets.items():
         if abs(offset - first) > APART:
             side = 'ahead of' if offset > first else 'behind'
-            found.append(Fault('clocks_apart', f'the clock of {topic} is {duration(abs(offset - first))} {side} that '
-                                               f'of {reference}: their frames cannot be matched by stamp'))
+            found.append(
+                Fault(
+                    'clocks_apart',
+                    f'the clock of {topic} is {duration(abs(offset - first))} {side} that '
+                    f'of {reference}: their frames cannot be matched by stamp',
+                )
+            )
     return found
 
 
 def unknown_types(topics: Iterable[Topic], ros1: bool) -> list[Fault]:
-    """Return a fault that names the topics of a bag whose types are none of the common ones, if there are any."""
+    """
+    Return a fault that names the topics of a bag whose types are none of the common ones, if there are any.
+    """
     known = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.LATEST).types
     names = [f'{topic.name} ({topic.msgtype})' for topic in topics if topic.msgtype not in known]
     if not names:
         return []
     listing = ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
-    return [Fault('unknown_type', f'types that are not known here, and not needed for the cameras: {listing}')]
+    return [
+        Fault('unknown_type', f'types that are not known here, and not needed for the cameras: {listing}')
+    ]
 
 
 def duration(seconds: float) -> str:

@@ -40,7 +40,8 @@ class Moment:
 
 class SurpriseTrace:
     """
-    Collects the surprise of every step and keeps the frames of the most surprising ones, as they were recorded.
+    Collects the surprise of every step and keeps the frames of the most surprising ones, as they were
+    recorded.
 
     :param grid: (rows, columns) of the tokens.
     :param count: how many moments are to be shown.
@@ -77,7 +78,7 @@ class SurpriseTrace:
         for moment in sorted(self._best.values(), key=lambda moment: -moment.surprise):
             if all(abs(moment.time - other.time) >= APART for other in chosen):
                 chosen.append(moment)
-        return chosen[:self._count]
+        return chosen[: self._count]
 
     def figures(self) -> dict | None:
         """Return median, percentiles, maximum and the whole series (None in it where there was no
@@ -85,14 +86,20 @@ class SurpriseTrace:
         values = self._known()
         if not len(values):
             return None
-        return {'median': float(np.median(values)), 'p90': float(np.percentile(values, 90)),
-                'p99': float(np.percentile(values, 99)), 'max': float(values.max()),
-                'time_s': [round(time, 4) for time in self.times], 'value': [None if v is None else round(v, 6) for v in self.values]}
+        return {
+            'median': float(np.median(values)),
+            'p90': float(np.percentile(values, 90)),
+            'p99': float(np.percentile(values, 99)),
+            'max': float(values.max()),
+            'time_s': [round(time, 4) for time in self.times],
+            'value': [None if v is None else round(v, 6) for v in self.values],
+        }
 
     def pictures(self) -> list[dict]:
         """
-        Return the moments for a report: ``time_s``, ``stamp_ns``, ``surprise``, ``times_median``, and as JPEG in base64
-        ``now`` (the surprising places marked) and ``before`` (the frame of the step before, or None).
+        Return the moments for a report: ``time_s``, ``stamp_ns``, ``surprise``, ``times_median``, and as JPEG
+        in base64 ``now`` (the surprising places marked) and ``before`` (the frame of the step before, or
+        None).
         """
         values = self._known()
         median = float(np.median(values)) if len(values) else 0.0
@@ -103,8 +110,16 @@ class SurpriseTrace:
                 before = _jpeg(_shrunk(moment.before.image())) if moment.before else None
             except ImageError:
                 continue
-            found.append({'time_s': moment.time, 'stamp_ns': moment.stamp_ns, 'surprise': moment.surprise,
-                          'times_median': moment.surprise / median if median else None, 'now': now, 'before': before})
+            found.append(
+                {
+                    'time_s': moment.time,
+                    'stamp_ns': moment.stamp_ns,
+                    'surprise': moment.surprise,
+                    'times_median': moment.surprise / median if median else None,
+                    'now': now,
+                    'before': before,
+                }
+            )
         return found
 
     def _known(self) -> np.ndarray:
@@ -117,7 +132,8 @@ def overlay(image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
     :param image: RGB uint8 [H, W, 3] as received.
     :param tokens: float32 [rows, columns], which cover the crop that the encoder sees; NaN is not drawn.
-    :returns: RGB uint8, WIDTH wide; the highest surprise is drawn strongest, what the encoder did not see is dimmed.
+    :returns: RGB uint8, WIDTH wide; the highest surprise is drawn strongest, what the encoder did not see is
+        dimmed.
     """
     small = _shrunk(image)
     geometry = centre_crop(image.shape[1], image.shape[0], tokens.shape)

@@ -47,8 +47,14 @@ def export_checkpoint(checkpoint, out=None, name=None, precision='fp32', clips=N
         modules['forecaster'] = graphs.ForecastGraph(model.forecaster)
     if manifest.readout:
         modules['readout'] = model.readout
-    return write_bundle(out or Path('bundles') / name, manifest, modules, clips,
-                        lambda work: np.save(work / LATENT_MEAN, model.latent_mean.numpy()), progress)
+    return write_bundle(
+        out or Path('bundles') / name,
+        manifest,
+        modules,
+        clips,
+        lambda work: np.save(work / LATENT_MEAN, model.latent_mean.numpy()),
+        progress,
+    )
 
 
 def _encoder_graph(manifest, encoder):
@@ -57,15 +63,17 @@ def _encoder_graph(manifest, encoder):
     if manifest.mode == 'frame':
         return graphs.FrameGraph(encoder)
     slices = manifest.frames // manifest.tubelet
-    return graphs.ClipGraph(encoder, [manifest.slice_period * (1 + index - slices) for index in range(slices)])
+    return graphs.ClipGraph(
+        encoder, [manifest.slice_period * (1 + index - slices) for index in range(slices)]
+    )
 
 
 def describe(config, model, state, name, sha256, precision='fp32'):
     """
     The manifest of a run, its parity still empty.
 
-    An image encoder becomes a frame bundle, a block-causal video encoder a stream, a bidirectional one a clip. A run
-    without a stage that trains the forecaster has no futures, and so no readout.
+    An image encoder becomes a frame bundle, a block-causal video encoder a stream, a bidirectional one a
+    clip. A run without a stage that trains the forecaster has no futures, and so no readout.
 
     :param state: the checkpoint's dictionary; `sha256`: of the checkpoint.
     """
@@ -74,26 +82,50 @@ def describe(config, model, state, name, sha256, precision='fp32'):
         mode, frames = 'frame', 1
     elif of_encoder.window:
         mode, frames = 'stream', of_encoder.tubelet
-        stream = Stream(slices=of_encoder.window, layers=len(encoder.blocks), heads=encoder.heads,
-                        head_dim=encoder.head_dim, rotary_period=of_encoder.slice_period,
-                        frequencies=tuple(rotary.axis_frequencies(encoder.head_dim).tolist()))
+        stream = Stream(
+            slices=of_encoder.window,
+            layers=len(encoder.blocks),
+            heads=encoder.heads,
+            head_dim=encoder.head_dim,
+            rotary_period=of_encoder.slice_period,
+            frequencies=tuple(rotary.axis_frequencies(encoder.head_dim).tolist()),
+        )
     else:
         mode, frames = 'clip', of_encoder.tubelet * config.data.slices
     forecaster = readout = None
     if 'heads' in config.stages and config.heads.steps or config.pretraining.forecast:
         low, high = config.forecaster.range
-        forecaster = ForecasterSpec(config.forecaster.context,
-                                    Horizons('continuous', low, high, tuple(config.forecaster.horizons)), encoder.width)
+        forecaster = ForecasterSpec(
+            config.forecaster.context,
+            Horizons('continuous', low, high, tuple(config.forecaster.horizons)),
+            encoder.width,
+        )
     if forecaster and model.readout is not None:
         readout = ReadoutSpec(config.readout.name, 'dense', 'image_point')
     return Manifest(
-        format=FORMAT, name=name, family='ijepa' if mode == 'frame' else 'vjepa', mode=mode,
-        image_size=of_encoder.image_size, patch=of_encoder.patch, tubelet=of_encoder.tubelet,
-        frame_period=config.data.frame_period, frames=frames, normalisation=Normalisation(models.MEAN, models.STD),
-        grid=of_encoder.grid, latent_dim=encoder.width, output_norm='layer_norm', future_space='latents',
-        weights=Weights('target_encoder', sha256, f'jepa train {config.name}, step {state["step"]}', config.licence),
-        precision=precision, stream=stream,
+        format=FORMAT,
+        name=name,
+        family='ijepa' if mode == 'frame' else 'vjepa',
+        mode=mode,
+        image_size=of_encoder.image_size,
+        patch=of_encoder.patch,
+        tubelet=of_encoder.tubelet,
+        frame_period=config.data.frame_period,
+        frames=frames,
+        normalisation=Normalisation(models.MEAN, models.STD),
+        grid=of_encoder.grid,
+        latent_dim=encoder.width,
+        output_norm='layer_norm',
+        future_space='latents',
+        weights=Weights(
+            'target_encoder', sha256, f'jepa train {config.name}, step {state["step"]}', config.licence
+        ),
+        precision=precision,
+        stream=stream,
         architecture=Architecture(len(encoder.blocks), encoder.heads, sizes.size(of_encoder.size).mlp_width),
-        forecaster=forecaster, readout=readout, files=placeholders(forecaster is not None, readout is not None),
+        forecaster=forecaster,
+        readout=readout,
+        files=placeholders(forecaster is not None, readout is not None),
         training={'config': configuration.to_dict(config), 'steps': state['step']},
-        metrics={'validation': state['history'][-1]} if state['history'] else {})
+        metrics={'validation': state['history'][-1]} if state['history'] else {},
+    )

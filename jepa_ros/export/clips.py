@@ -2,8 +2,8 @@
 """
 Real inputs for every graph of a bundle: what the graphs get when the robot's own session sees a recording.
 
-Frames are chosen by the window and go through the float32 bundle, so a stream graph is given a cache that has really
-rolled, the forecaster latents and the readout futures.
+Frames are chosen by the window and go through the float32 bundle, so a stream graph is given a cache that has
+really rolled, the forecaster latents and the readout futures.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Clips:
     Which recordings a bundle is calibrated and measured on.
 
     :param patterns: videos, bags, folders or globs.
-    :param windows: how many windows of each are taken, from its beginning on; the first half calibrates, the second
-        half measures.
+    :param windows: how many windows of each are taken, from its beginning on; the first half calibrates, the
+        second half measures.
     :param topic: camera topic of the bags, where they have several.
     """
 
@@ -37,20 +37,25 @@ class Clips:
         """
         Choose windows as the run-time window chooses them.
 
-        Windows of a clip encoder follow each other without overlap; a stream's follow each other slice by slice, as its
-        cache needs.
+        Windows of a clip encoder follow each other without overlap; a stream's follow each other slice by
+        slice, as its cache needs.
 
-        :param request: `WindowRequest` of the bundle's session; `size`: (height, width) of the encoder's frames.
+        :param request: `WindowRequest` of the bundle's session; `size`: (height, width) of the encoder's
+            frames.
         :returns: dict of a recording's file name to its windows (`Frames`), oldest first.
         :raises JepaError: a recording without a whole window.
         """
         apart, found = max(1, request.frames // request.new_frames), {}
         for path in find_recordings(self.patterns):
             recording = open_recording(path, self.topic)
-            found[path.stem] = list(islice(_windows(recording, request, size), 0, self.windows * apart, apart))
+            found[path.stem] = list(
+                islice(_windows(recording, request, size), 0, self.windows * apart, apart)
+            )
             if not found[path.stem]:
-                raise JepaError(f'{path}: expected at least one window of {request.frames} frames, '
-                                f'{request.frame_period} s apart, found none')
+                raise JepaError(
+                    f'{path}: expected at least one window of {request.frames} frames, '
+                    f'{request.frame_period} s apart, found none'
+                )
         return found
 
 
@@ -73,7 +78,8 @@ class Replay:
     A bundle's session whose graphs tell what they were given.
 
     :param bundle: `Bundle` with float32 graphs.
-    :ivar session: `EncoderSession` on ONNX Runtime's CPU, so that what is measured is the same on every machine.
+    :ivar session: `EncoderSession` on ONNX Runtime's CPU, so that what is measured is the same on every
+        machine.
     """
 
     def __init__(self, bundle):
@@ -86,8 +92,8 @@ class Replay:
         Run windows, each recording from an empty session.
 
         :param recordings: iterable of lists of `Frames`.
-        :returns: iterator over dicts of graph name to its inputs (dict of name to array); graphs that need more
-            context than there was yet are absent.
+        :returns: iterator over dicts of graph name to its inputs (dict of name to array); graphs that need
+            more context than there was yet are absent.
         """
         for _ in self._steps(recordings):
             futures = self.session.forecast() if self.session.manifest.forecaster else None

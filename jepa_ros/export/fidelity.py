@@ -12,9 +12,9 @@ from jepa_ros.engine.backends import open_graph
 from jepa_ros.errors import JepaError
 from jepa_ros.export import precision as precisions
 
-# An export that is worse fails. The largest absolute difference for float32, where rounding is all there is; else
-# the mean cosine similarity, which says whether the latents still point where they did. They are far looser than
-# what good graphs reach (docs/official_models.md): they are there to catch a broken one.
+# An export that is worse fails. The largest absolute difference for float32, where rounding is all there is;
+# else the mean cosine similarity, which says whether the latents still point where they did. They are far
+# looser than what good graphs reach (docs/official_models.md): they are there to catch a broken one.
 LARGEST_DIFFERENCE = 1e-3
 LOWEST_COSINE = {'fp16': 0.999, 'bf16': 0.995, 'int8': 0.98}
 
@@ -53,11 +53,15 @@ class Fidelity:
         for output, difference in self.parity.items():
             cosine, bound = self.cosine[output], LOWEST_COSINE.get(precision)
             if bound is None and not difference <= LARGEST_DIFFERENCE:
-                raise JepaError(f'the exported graph differs from torch by {difference:.2e} at {output}, '
-                                f'at most {LARGEST_DIFFERENCE:.0e} was expected')
+                raise JepaError(
+                    f'the exported graph differs from torch by {difference:.2e} at {output}, '
+                    f'at most {LARGEST_DIFFERENCE:.0e} was expected'
+                )
             if bound is not None and not cosine >= bound:
-                raise JepaError(f'the {precision} graph has a cosine similarity of {cosine:.4f} to torch at {output}, '
-                                f'at least {bound} was expected')
+                raise JepaError(
+                    f'the {precision} graph has a cosine similarity of {cosine:.4f} to torch at {output}, '
+                    f'at least {bound} was expected'
+                )
 
 
 @torch.no_grad()
@@ -78,8 +82,8 @@ def open_rounded(path, precision):
     """
     Open a graph so that it computes what its precision says.
 
-    ONNX Runtime's CPU has no bfloat16 products, and drops the rounding around float16 ones where the CPU has none: those
-    graphs are run with the same rounding and float32 products (`precision.in_float32`).
+    ONNX Runtime's CPU has no bfloat16 products, and drops the rounding around float16 ones where the CPU has
+    none: those graphs are run with the same rounding and float32 products (`precision.in_float32`).
 
     :returns: function of a dict of input name to array, that gives a dict of output name to array.
     """

@@ -2,8 +2,9 @@
 """
 The graphs of a bundle as torch modules, and their export to ONNX.
 
-Frames enter as uint8 and are normalised inside the graph, so that no backend can get the normalisation wrong and the
-host copies a quarter of the bytes. Everything that does not depend on the input is folded to constants.
+Frames enter as uint8 and are normalised inside the graph, so that no backend can get the normalisation wrong
+and the host copies a quarter of the bytes. Everything that does not depend on the input is folded to
+constants.
 """
 
 import logging
@@ -17,8 +18,10 @@ from jepa_ros.export import precision
 from jepa_ros.nets.vit import normalise_output
 from jepa_ros.training.model import MEAN, STD
 
-OPSET = 20  # LayerNormalization is one operator (since 17); 23 would emit Attention, which ONNX Runtime runs slower
-logging.getLogger('torch.onnx._internal.exporter._registration').setLevel(logging.ERROR)  # it misses torchvision
+# LayerNormalization is one operator (since 17); 23 would emit Attention, which ONNX Runtime runs slower.
+OPSET = 20
+# It misses torchvision.
+logging.getLogger('torch.onnx._internal.exporter._registration').setLevel(logging.ERROR)
 FOLDED = 1 << 24  # elements of the largest constant that is computed at export
 
 
@@ -95,7 +98,8 @@ class OfficialGraph(nn.Module):
 
 class OfficialForecastGraph(nn.Module):
     """
-    An official predictor asked for the slices after a window: context [S, N, D], times [S], dt [K] to [K, N, D_future].
+    An official predictor asked for the slices after a window: context [S, N, D], times [S], dt [K] to [K, N,
+    D_future].
 
     :param forecaster: `nets.official.futures.OfficialForecaster`.
     :param slice_period: seconds between slices, which the user of a bundle may choose.
@@ -143,6 +147,7 @@ def example_inputs(manifest, rng):
     :param manifest: `jepa_ros.engine.manifest.Manifest`; `rng`: torch Generator.
     :returns: dict of graph name to dict of input name to tensor.
     """
+
     def normal(*shape):
         return torch.randn(*shape, generator=rng)
 
@@ -154,16 +159,21 @@ def example_inputs(manifest, rng):
         stream = manifest.stream
         angle = torch.rand(len(stream.frequencies), generator=rng) * 6
         cached = (stream.slices - 1) * n
-        inputs['encoder'] |= {'rotary': torch.stack((angle.cos(), angle.sin())),
-                              'past': normal(stream.layers, 2, stream.heads, cached, stream.head_dim),
-                              'bias': torch.where(torch.arange(cached) < n, 0.0, -1e9)}
+        inputs['encoder'] |= {
+            'rotary': torch.stack((angle.cos(), angle.sin())),
+            'past': normal(stream.layers, 2, stream.heads, cached, stream.head_dim),
+            'bias': torch.where(torch.arange(cached) < n, 0.0, -1e9),
+        }
     if manifest.forecaster:
         context = manifest.forecaster.context
         offered = manifest.forecaster.horizons
         horizons = torch.tensor(offered.default or offered.values)
         slice_period = manifest.tubelet * manifest.frame_period
-        inputs['forecaster'] = {'context': normal(context, n, dim),
-                                'times': torch.arange(1 - context, 1) * slice_period, 'dt': horizons}
+        inputs['forecaster'] = {
+            'context': normal(context, n, dim),
+            'times': torch.arange(1 - context, 1) * slice_period,
+            'dt': horizons,
+        }
         if manifest.readout:
             inputs['readout'] = {'futures': normal(len(horizons), n, manifest.forecaster.dim), 'dt': horizons}
     return inputs
@@ -171,8 +181,11 @@ def example_inputs(manifest, rng):
 
 def output_names(manifest):
     """Dict of graph name to the names of its outputs."""
-    return {'encoder': ['tokens', 'present'] if manifest.mode == 'stream' else ['tokens'],
-            'forecaster': ['futures'], 'readout': ['point', 'cov']}
+    return {
+        'encoder': ['tokens', 'present'] if manifest.mode == 'stream' else ['tokens'],
+        'forecaster': ['futures'],
+        'readout': ['point', 'cov'],
+    }
 
 
 def write_onnx(module, inputs, outputs, path):
@@ -181,8 +194,8 @@ def write_onnx(module, inputs, outputs, path):
 
     :param module: torch module in eval mode; `inputs`: dict of name to example tensor.
     :param outputs: output names.
-    :param path: file to write, beside it its weights where they are too many for one file. A `dt` input and what is
-        counted by it (K) stay dynamic; every other shape is fixed.
+    :param path: file to write, beside it its weights where they are too many for one file. A `dt` input and
+        what is counted by it (K) stay dynamic; every other shape is fixed.
     """
     horizons = torch.export.Dim('K')
     open_to_all = 'dt' in inputs and 'actions' not in inputs  # a rollout over actions is unrolled
@@ -190,9 +203,17 @@ def write_onnx(module, inputs, outputs, path):
     size = sum(value.nbytes for value in module.state_dict().values())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
-        program = torch.onnx.export(module, tuple(inputs.values()), input_names=list(inputs), output_names=outputs,
-                                    dynamic_shapes=tuple(shapes.values()), opset_version=OPSET, dynamo=True,
-                                    verbose=False)
-        # Once more with room for tables of thousands of tokens, which the exporter's own limits leave unfolded.
+        program = torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_shapes=tuple(shapes.values()),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        # Once more with room for tables of thousands of tokens, which the exporter's own limits leave
+        # unfolded.
         onnxscript.optimizer.optimize(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
         program.save(str(path), external_data=size > precision.EXTERNAL_ABOVE)

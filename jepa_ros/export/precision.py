@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Precision written into a graph, so that a strongly typed TensorRT network computes exactly what is measured here.
+Precision written into a graph, so that a strongly typed TensorRT network computes exactly what is measured
+here.
 
-fp16, bf16: the matrix products (linear layers, attention) and, in fp16, the convolution take and give 16-bit numbers;
-their weights are stored so. Everything between them (normalisation, softmax, rotary positions, GELU, residual sums)
-stays in float32, as do the inputs and outputs of the graph. A runtime fuses the casts into the products.
+fp16, bf16: the matrix products (linear layers, attention) and, in fp16, the convolution take and give 16-bit
+numbers; their weights are stored so. Everything between them (normalisation, softmax, rotary positions, GELU,
+residual sums) stays in float32, as do the inputs and outputs of the graph. A runtime fuses the casts into the
+products.
 
 int8: weights and inputs of linear layers, symmetric, weights per output channel. Products of two activations
 (attention), residual sums and normalisations stay in float32.
 
-The conversion works on the ONNX graph and not on the torch module: one rule by operator serves every network, and no
-network has to be written for it.
+The conversion works on the ONNX graph and not on the torch module: one rule by operator serves every network,
+and no network has to be written for it.
 """
 
 import contextlib
@@ -76,8 +78,8 @@ def to_half(model, precision):
 
 def in_float32(model):
     """
-    The same arithmetic for a runtime without 16-bit products: operands and results are rounded to 16 bits, and the
-    products between are taken in float32, as a GPU's matrix units accumulate them.
+    The same arithmetic for a runtime without 16-bit products: operands and results are rounded to 16 bits,
+    and the products between are taken in float32, as a GPU's matrix units accumulate them.
 
     A runtime must be told not to optimise (ONNX Runtime drops pairs of casts, and with them the rounding).
 
@@ -85,9 +87,15 @@ def in_float32(model):
     :returns: the model.
     """
     graph, nodes = model.graph, []
-    casts = {node.output[0]: helper.get_node_attr_value(node, 'to') for node in graph.node if node.op_type == 'Cast'}
+    casts = {
+        node.output[0]: helper.get_node_attr_value(node, 'to')
+        for node in graph.node
+        if node.op_type == 'Cast'
+    }
     halves = {name: kind for name, kind in casts.items() if kind in TYPES.values()}
-    halves |= {tensor.name: tensor.data_type for tensor in graph.initializer if tensor.data_type in TYPES.values()}
+    halves |= {
+        tensor.name: tensor.data_type for tensor in graph.initializer if tensor.data_type in TYPES.values()
+    }
     for node in graph.node:
         kinds = {halves[name] for name in node.input if name in halves}
         if node.op_type == 'Cast' or not kinds:
@@ -118,24 +126,44 @@ def quantised(path, feeds):
 
     graph = onnx.load(path, load_external_data=False).graph
     weights = {tensor.name for tensor in graph.initializer}
-    linear = [node.name for node in graph.node if node.op_type in ('MatMul', 'Gemm') and node.input[1] in weights]
+    linear = [
+        node.name for node in graph.node if node.op_type in ('MatMul', 'Gemm') and node.input[1] in weights
+    ]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         written = Path(folder) / 'quantised.onnx'
         quantize_static(
-            path, written, _Reader(feeds), quant_format=QuantFormat.QDQ, op_types_to_quantize=['MatMul', 'Gemm'],
-            nodes_to_quantize=linear, per_channel=True, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax, use_external_data_format=data_file(path).exists(),
-            extra_options={'ActivationSymmetric': True, 'WeightSymmetric': True, 'QuantizeBias': False,
-                           'OpTypesToExcludeOutputQuantization': ['MatMul', 'Gemm']})
+            path,
+            written,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=['MatMul', 'Gemm'],
+            nodes_to_quantize=linear,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            use_external_data_format=data_file(path).exists(),
+            extra_options={
+                'ActivationSymmetric': True,
+                'WeightSymmetric': True,
+                'QuantizeBias': False,
+                'OpTypesToExcludeOutputQuantization': ['MatMul', 'Gemm'],
+            },
+        )
         return _unshared(onnx.load(written), set(linear))
 
 
 def _unshared(model, linear):
-    """ONNX Runtime lets everybody read the dequantised input of a linear layer: give the others the exact one."""
+    """
+    ONNX Runtime lets everybody read the dequantised input of a linear layer: give the others the exact one.
+    """
     graph = model.graph
     exact = {node.output[0]: node.input[0] for node in graph.node if node.op_type == 'QuantizeLinear'}
-    exact = {node.output[0]: exact[node.input[0]] for node in graph.node
-             if node.op_type == 'DequantizeLinear' and node.input[0] in exact}
+    exact = {
+        node.output[0]: exact[node.input[0]]
+        for node in graph.node
+        if node.op_type == 'DequantizeLinear' and node.input[0] in exact
+    }
     for node in graph.node:
         if node.name not in linear:
             for index, name in enumerate(node.input):
@@ -165,14 +193,18 @@ class _Reader:
     def get_next(self):
         feed = next(self._feeds, None)
         if feed is None and not self.count:
-            raise JepaError('int8 needs recordings to calibrate with: expected at least one window, found none')
+            raise JepaError(
+                'int8 needs recordings to calibrate with: expected at least one window, found none'
+            )
         self.count += 1
         return feed
 
 
 @contextlib.contextmanager
 def _quiet():
-    """ONNX Runtime's advice to preprocess goes to the root logger; our graphs come out of the exporter's own."""
+    """
+    ONNX Runtime's advice to preprocess goes to the root logger; our graphs come out of the exporter's own.
+    """
     logging.disable(logging.WARNING)
     try:
         yield
@@ -184,8 +216,10 @@ def _rounded(tensor, kind, name):
     array = numpy_helper.to_array(tensor)
     largest = np.abs(array).max(initial=0.0)
     if kind == TensorProto.FLOAT16 and not largest <= np.finfo(np.float16).max:
-        raise JepaError(f'fp16 cannot hold the weight {tensor.name}: its largest value is {largest:.3g}, expected at most '
-                        '65504 (use bf16)')
+        raise JepaError(
+            f'fp16 cannot hold the weight {tensor.name}: its largest value is {largest:.3g}, expected at '
+            'most 65504 (use bf16)'
+        )
     return numpy_helper.from_array(array.astype(helper.tensor_dtype_to_np_dtype(kind)), name)
 
 
@@ -194,7 +228,10 @@ def _cast(source, name, kind):
 
 
 def _replace_nodes(graph, nodes):
-    """Give a graph its new nodes, without casts and weights that nothing reads, and without the old types of values."""
+    """
+    Give a graph its new nodes, without casts and weights that nothing reads, and without the old types of
+    values.
+    """
     used = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     for field in (graph.node, graph.initializer, graph.value_info):

@@ -34,9 +34,10 @@ def write_bundle(out, manifest, modules, clips=None, more=None, progress=print):
     Write an engine bundle; an existing one of the same path is replaced only when the new one is whole.
 
     :param out: directory to write.
-    :param manifest: what the bundle is; its files, parity and cosines are filled in. Its precision is that of the graphs.
-    :param modules: dict of encoder, forecaster and readout (those there are) to float32 torch modules in eval mode with
-        the signatures of the graphs.
+    :param manifest: what the bundle is; its files, parity and cosines are filled in. Its precision is that of
+        the graphs.
+    :param modules: dict of encoder, forecaster and readout (those there are) to float32 torch modules in eval
+        mode with the signatures of the graphs.
     :param clips: `clips.Clips` to calibrate and measure on; None: random inputs.
     :param more: function of a directory that writes further files into it.
     :param progress: called with a line for every stage.
@@ -93,7 +94,9 @@ def _write_graphs(work, manifest, modules, clips, progress):
     if manifest.precision != 'fp32':
         for name in modules:
             progress(f'writing {FILES[name]} in {manifest.precision}')
-            precisions.convert(exact / FILES[name], work / FILES[name], manifest.precision, inputs.calibration(name))
+            precisions.convert(
+                exact / FILES[name], work / FILES[name], manifest.precision, inputs.calibration(name)
+            )
     fidelity = _measure(work, manifest, modules, examples, inputs, progress)
     if exact != work:
         shutil.rmtree(exact)
@@ -101,8 +104,9 @@ def _write_graphs(work, manifest, modules, clips, progress):
     how = ''
     if manifest.precision in precisions.TYPES:
         how = f'; operands and results of the products rounded to {manifest.precision}, summed in float32'
-    return dataclasses.replace(manifest, parity=fidelity.parity, cosine=fidelity.cosine,
-                               parity_inputs=inputs.words + how)
+    return dataclasses.replace(
+        manifest, parity=fidelity.parity, cosine=fidelity.cosine, parity_inputs=inputs.words + how
+    )
 
 
 def _measure(work, manifest, modules, examples, inputs, progress):
@@ -120,17 +124,24 @@ def _measure(work, manifest, modules, examples, inputs, progress):
         for expected, found in inputs.closed_loop(runs['encoder']):
             fidelity.add('session.tokens', expected, found)
     for output, difference in fidelity.parity.items():
-        progress(f'  {output}: differs by at most {difference:.1e}, cosine similarity {fidelity.cosine[output]:.7f}')
+        progress(
+            f'  {output}: differs by at most {difference:.1e}, cosine similarity '
+            f'{fidelity.cosine[output]:.7f}'
+        )
     for name in modules:
         if f'{name}.{outputs[name][0]}' not in fidelity.parity:
-            raise JepaError(f'{FILES[name]} was never run: expected recordings with enough windows for its context of '
-                            f'{manifest.forecaster.context} slices, found {inputs.words}')
+            raise JepaError(
+                f'{FILES[name]} was never run: expected recordings with enough windows for its context of '
+                f'{manifest.forecaster.context} slices, found {inputs.words}'
+            )
     fidelity.check(manifest.precision)
     return fidelity
 
 
 class _Random:
-    """Inputs drawn at random: they tell whether a graph is right, and little of how precise it is on images."""
+    """
+    Inputs drawn at random: they tell whether a graph is right, and little of how precise it is on images.
+    """
 
     words = 'random inputs (no recordings were named)'
 
@@ -141,7 +152,9 @@ class _Random:
         generator = torch.Generator().manual_seed(1)
         for _ in range(RANDOM_DRAWS):
             drawn = graphs.example_inputs(self._manifest, generator)
-            yield {name: {key: value.numpy() for key, value in feeds.items()} for name, feeds in drawn.items()}
+            yield {
+                name: {key: value.numpy() for key, value in feeds.items()} for name, feeds in drawn.items()
+            }
 
     def calibration(self, name):
         return None
@@ -157,10 +170,12 @@ class _Clips:
         _write_manifest(exact, dataclasses.replace(manifest, precision='fp32'))
         self._replay = Replay(Bundle.load(exact))
         recordings = clips.load(self._replay.session.request, manifest.image_size)
-        self._first = [windows[:(len(windows) + 1) // 2] for windows in recordings.values()]
-        self._second = [windows[len(windows) // 2:] for windows in recordings.values()]
-        self.words = (f'{sum(map(len, self._second))} windows of {", ".join(recordings)}'
-                      + '; calibrated on earlier ones' * (manifest.precision == 'int8'))
+        self._first = [windows[: (len(windows) + 1) // 2] for windows in recordings.values()]
+        self._second = [windows[len(windows) // 2 :] for windows in recordings.values()]
+        self.words = (
+            f'{sum(map(len, self._second))} windows of {", ".join(recordings)}'
+            + '; calibrated on earlier ones' * (manifest.precision == 'int8')
+        )
 
     def measured(self):
         return self._replay.feeds(self._second)
@@ -169,7 +184,9 @@ class _Clips:
         return (feeds[name] for feeds in self._replay.feeds(self._first) if name in feeds)
 
     def closed_loop(self, encoder):
-        """Latents of the float32 session and of one whose encoder, and so its cache, has the other precision."""
+        """
+        Latents of the float32 session and of one whose encoder, and so its cache, has the other precision.
+        """
         expected = list(self._replay.tokens(self._second))
         self._replay.replace_encoder(encoder)
         return zip(expected, self._replay.tokens(self._second))

@@ -32,8 +32,8 @@ PARAMETERS = (
     ParameterSpec('image_transport', 'recorded', 'Publish messages as recorded, or raw or compressed images.',
                   choices=('recorded', 'raw', 'compressed'), live=False),
     ParameterSpec('rate', 1.0, 'Factor on the recorded rate.', '', 0.01, 100.0, live=False),
-    ParameterSpec('stamps', 'now', 'Header stamps: present ones, or those recorded, with /clock made from them: '
-                  'then the graph must run on use_sim_time.', choices=('now', 'recorded'), live=False),
+    ParameterSpec('stamps', 'now', 'Header stamps: present ones, or those recorded, with /clock made from '
+                  'them: then the graph must run on use_sim_time.', choices=('now', 'recorded'), live=False),
     ParameterSpec('loop', False, 'Begin again at the end; else the node ends with exit code 0.', live=False),
     ParameterSpec('frame_id', '', 'frame_id of the images; empty: as recorded.', live=False),
     ParameterSpec('wait_for_subscribers', 1, 'Number of subscribers that the first frame waits for.',

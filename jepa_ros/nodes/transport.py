@@ -38,12 +38,12 @@ def heard_at_once() -> Iterator[None]:
     """
     Create a process's first node in this block, and the processes that run already are found at once.
 
-    Fast DDS begins to listen a moment after it has announced a new participant (``RTPSParticipantImpl::enable``, up to
-    3.6 at least). A peer answers once; where its answer wakes up on the announcing thread's core it comes too early
-    and is lost, and the peer's next announcement is up to 3 s away. Real-time priority keeps the thread from being
-    interrupted there. It is asked for where the process may (``ulimit -r``, which ros2_control asks for too, or root);
-    threads that start in the block do not inherit it. Where it is refused, or the process has it already, nothing
-    changes.
+    Fast DDS begins to listen a moment after it has announced a new participant
+    (``RTPSParticipantImpl::enable``, up to 3.6 at least). A peer answers once; where its answer wakes up on
+    the announcing thread's core it comes too early and is lost, and the peer's next announcement is up to 3 s
+    away. Real-time priority keeps the thread from being interrupted there. It is asked for where the process
+    may (``ulimit -r``, which ros2_control asks for too, or root); threads that start in the block do not
+    inherit it. Where it is refused, or the process has it already, nothing changes.
     """
     try:
         if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:

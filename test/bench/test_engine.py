@@ -16,7 +16,7 @@ from jepa_ros.cli import main  # noqa: E402
 def test_the_operations_are_those_of_the_published_windows():
     """GFLOP of 16 frames at 256: matrix products of the blocks and of the patch embedding."""
     for size, gflop in (('tiny', 62), ('small', 167), ('base', 507), ('large', 1656)):
-        assert round(engine.flops(size, 256, 16) / 1e9) == pytest.approx(gflop, abs=1)
+        assert round(engine.window_gflop(size, 256, 16)) == pytest.approx(gflop, abs=1)
 
 
 def test_subjects_take_turns_and_warm_up_does_not_count():

@@ -12,7 +12,21 @@ from jepa_ros.bench import train  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training.trainer import Trainer  # noqa: E402
 
-SMALL = ['--depth', '2', '--image-size', '64', '--frames', '4', '--batch', '2', '--steps', '1', '--rounds', '1', '--float32']
+SMALL = [
+    '--depth',
+    '2',
+    '--image-size',
+    '64',
+    '--frames',
+    '4',
+    '--batch',
+    '2',
+    '--steps',
+    '1',
+    '--rounds',
+    '1',
+    '--float32',
+]
 
 
 def arguments(*more):
@@ -22,11 +36,16 @@ def arguments(*more):
 
 
 def test_both_loops_do_the_same_work(tmp_path):
-    """Matrix products of a step, forward and backward: the same but for the rotary tables, which hold none."""
+    """
+    Matrix products of a step, forward and backward: the same but for the rotary tables, which hold none.
+    """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
+
     train._record(tmp_path)
-    trainer = Trainer(configuration.from_dict(train._values(arguments())), tmp_path / 'run', [tmp_path], tmp_path / 'cache')
+    trainer = Trainer(
+        configuration.from_dict(train._values(arguments())), tmp_path / 'run', [tmp_path], tmp_path / 'cache'
+    )
     ours, plain = train.Ours(trainer), train.Plain(trainer)
     batch = trainer.stages[0].batch(0)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -41,7 +60,9 @@ def test_the_bench_prints_rates_shares_and_the_ratio(capsys):
     figures = train.run(arguments())
     out = capsys.readouterr().out
     assert 'clips/s' in out and 'times the clips of the plain loop' in out and 'waiting for data' in out
-    assert [row['subject'] for row in figures['subjects']] == ['ours', 'plain'] and figures['ratio_to_plain'] > 0
+    assert [row['subject'] for row in figures['subjects']] == ['ours', 'plain'] and figures[
+        'ratio_to_plain'
+    ] > 0
     assert all(0 <= row['waiting'] < 1 and row['clips_per_second'] > 0 for row in figures['subjects'])
 
 

@@ -20,16 +20,19 @@ TUBELET = 3 * 2 * 16 * 16
 def test_targets_of_a_14x14_grid():
     """The two volumes by which bookkeeping is checked everywhere."""
     assert volume(4, 4) == 16 and volume(4, 4, 4) == 64
-    image, video = (dict(window_rows(family, (14, 14), slices)) for family, slices in (('ijepa', 1), ('vjepa2', 8)))
+    image, video = (dict(window_rows(family, (14, 14), slices))
+                    for family, slices in (('ijepa', 1), ('vjepa2', 8)))
     assert image['a target of 4x4'] == '16 of 196 tokens, 180 are left as context'
     assert video['a target of 4x4x4'] == '64 of 1568 tokens, 1504 are left as context'
 
 
 def test_pretraining_masks_of_an_image_and_of_a_video():
-    image, video = (dict(window_rows(family, (16, 16), slices)) for family, slices in (('ijepa', 1), ('vjepa2.1', 8)))
+    image, video = (dict(window_rows(family, (16, 16), slices))
+                    for family, slices in (('ijepa', 1), ('vjepa2.1', 8)))
     assert image['target in pretraining'] == '4 of 6x6 = 36 tokens to 7x7 = 49 tokens'
     assert image['context in pretraining'] == '225 to 256 of 256 tokens, less the targets'
-    assert video['short-range target in pretraining'] == '8 of 8x6x6 = 288 tokens'  # over the whole temporal extent
+    # of a video over the whole temporal extent
+    assert video['short-range target in pretraining'] == '8 of 8x6x6 = 288 tokens'
     assert video['long-range target in pretraining'] == '2 of 8x13x13 = 1352 tokens'
     assert video['token grid'] == '8x16x16 = 2048 tokens a window, 256 a slice'
 
@@ -52,7 +55,9 @@ def test_cost_of_16_frames_at_256(of, width, window, new_slice):
 
 @given(tokens=st.integers(1, 500), slices=st.integers(1, 16))
 def test_a_cache_saves_all_but_the_attention_to_it(tokens, slices):
-    """The slices of a window, one by one with a cache, cost together exactly what the window costs at once."""
+    """
+    The slices of a window, one by one with a cache, cost together exactly what the window costs at once.
+    """
     assert slices * gflop(SMALL, 384, TUBELET, tokens, slices * tokens) == pytest.approx(
         gflop(SMALL, 384, TUBELET, slices * tokens))
 

@@ -65,8 +65,8 @@ def test_a_damaged_bundle_is_an_error(tmp_path):
 def test_how_near_the_graphs_are_is_told_with_what_it_was_measured_on(tmp_path, capsys):
     path = make_bundle(tmp_path / 'bundle')
     write_manifest(path, dataclasses.replace(
-        read_manifest(path), parity={'encoder.tokens': 2e-3, 'readout.cov': 1e-4}, cosine={'encoder.tokens': 0.99991},
-        parity_inputs='12 windows of cups'))
+        read_manifest(path), parity={'encoder.tokens': 2e-3, 'readout.cov': 1e-4},
+        cosine={'encoder.tokens': 0.99991}, parity_inputs='12 windows of cups'))
     info(path)
     out = ' '.join(capsys.readouterr().out.split())
     assert 'on 12 windows of cups encoder.tokens max abs error 0.002, mean cosine similarity 0.9999100' in out

@@ -86,7 +86,8 @@ def draw_published(model, part='encoder'):
     clip, (encoder, predictor) = ClipShape.of(model), networks(model)
     if part == 'encoder':
         slices = clip.slices if clip.frames > 1 else None
-        return graphs.OfficialGraph(encoder, slices), {'frames': pixels(clip.frames, clip.image_size)}, ['tokens']
+        inputs = {'frames': pixels(clip.frames, clip.image_size)}
+        return graphs.OfficialGraph(encoder, slices), inputs, ['tokens']
     module = graphs.OfficialForecastGraph(OfficialForecaster(predictor, clip.slices, 2), 0.5)
     inputs = {'context': torch.randn(clip.slices, clip.tokens, model.size.width),
               'times': torch.arange(1 - clip.slices, 1) * 0.5, 'dt': torch.tensor([0.5, 1.0])}

@@ -19,18 +19,26 @@ COUNT = 40
 
 def foreign(count, topic_type='acme_msgs/msg/Scan'):
     """Messages of a type that nobody knows."""
-    return [(START_NS + i * STEP_NS, topic_type, 'uint8 what', b'\0\1\0\0' + bytes([i])) for i in range(count)]
+    return [
+        (START_NS + i * STEP_NS, topic_type, 'uint8 what', b'\0\1\0\0' + bytes([i])) for i in range(count)
+    ]
 
 
 @pytest.fixture(scope='module')
 def everything(tmp_path_factory):
-    """Two cameras with clocks of ten years ago, 43 s apart, one without slash and frame_id, beside unknown types."""
+    """
+    Two cameras with clocks of ten years ago, 43 s apart, one without slash and frame_id, beside unknown
+    types.
+    """
     path = tmp_path_factory.mktemp('faulty') / 'robot'
-    return write_bag(path, {
-        '/cam0/image_raw': shifted(camera(COUNT), stamp_ns=YEARS_NS),
-        'cam1/image_raw': shifted(camera(COUNT), stamp_ns=YEARS_NS + 43 * 10**9, frame_id=''),
-        '/lidar/raw': foreign(COUNT),
-    })
+    return write_bag(
+        path,
+        {
+            '/cam0/image_raw': shifted(camera(COUNT), stamp_ns=YEARS_NS),
+            'cam1/image_raw': shifted(camera(COUNT), stamp_ns=YEARS_NS + 43 * 10**9, frame_id=''),
+            '/lidar/raw': foreign(COUNT),
+        },
+    )
 
 
 def check_all(result, slices):
@@ -65,7 +73,7 @@ def test_the_same_in_a_file_that_is_cut_off(everything, subject, tmp_path):
     folder = tmp_path / 'robot'
     folder.mkdir()
     data = next(everything.glob('*.mcap')).read_bytes()
-    (folder / 'robot_0.mcap').write_bytes(data[:len(data) * 7 // 10])  # and no metadata.yaml
+    (folder / 'robot_0.mcap').write_bytes(data[: len(data) * 7 // 10])  # and no metadata.yaml
     result = replay(folder, subject)
     check_all(result, lambda count: 6 <= count < 13)
     assert kinds(result['faults']).count('damage') == 2
@@ -88,7 +96,7 @@ def test_a_ros1_bag_gives_the_same(subject, tmp_path):
 
 def test_stamps_that_say_nothing_give_way_to_the_times_of_arrival(subject, tmp_path):
     path = write_bag(tmp_path / 'bag', {'/camera': camera(20, stamps=[0] * 20)})
-    camera_, = replay(path, subject)['cameras']
+    (camera_,) = replay(path, subject)['cameras']
     assert camera_['slices'] == 6 and kinds(camera_['faults']) == ['stamps']
     assert 'are zero' in camera_['faults'][0]['text']
 
@@ -96,7 +104,7 @@ def test_stamps_that_say_nothing_give_way_to_the_times_of_arrival(subject, tmp_p
 def test_a_clock_that_is_set_back_clears_the_history_and_is_named(subject, tmp_path):
     later = shifted(camera(20), stamp_ns=-60 * 10**9, log_ns=20 * STEP_NS)
     path = write_bag(tmp_path / 'bag', {'/camera': camera(20) + later})
-    camera_, = replay(path, subject)['cameras']
+    (camera_,) = replay(path, subject)['cameras']
     assert camera_['resets'] == {'jump': 1} and camera_['slices'] == 12
     assert any('step back once' in fault['text'] for fault in camera_['faults'])
 
@@ -106,7 +114,7 @@ def test_frames_that_do_not_decode_are_counted_and_passed_over(subject, tmp_path
     for place in (3, 4, 9):
         log, message = messages[place]
         messages[place] = log, dataclasses.replace(message, data=message.data[:50])
-    camera_, = replay(write_bag(tmp_path / 'bag', {'/camera': messages}), subject)['cameras']
+    (camera_,) = replay(write_bag(tmp_path / 'bag', {'/camera': messages}), subject)['cameras']
     wrong = camera_['dropped']['failed']
     assert wrong in (2, 3) and f'{wrong} frame(s) do not decode' in camera_['faults'][0]['text']
     assert camera_['slices'] >= 4
@@ -127,20 +135,27 @@ def test_a_single_frame_is_too_short_and_no_failure(subject, tmp_path):
 def test_the_faults_are_on_the_page_in_the_json_and_on_the_terminal(everything, tiny, tmp_path, capsys):
     assert main(['replay', str(everything), '--bundle', str(tiny), '--out', str(tmp_path)]) == 0
     html, report = (tmp_path / 'report.html').read_text(), json.loads((tmp_path / 'report.json').read_text())
-    recording, = report['runs'][0]['recordings']
+    (recording,) = report['runs'][0]['recordings']
     said = capsys.readouterr().out
     faults = recording['faults'] + [fault for camera in recording['cameras'] for fault in camera['faults']]
     assert {'clock', 'clocks_apart', 'topic_name', 'frame_id', 'unknown_type'} == set(kinds(faults))
-    for words in ('43.0 s ahead of', '10.0 years before', 'empty frame_id', 'without a leading slash', 'acme_msgs/msg/Scan'):
+    for words in (
+        '43.0 s ahead of',
+        '10.0 years before',
+        'empty frame_id',
+        'without a leading slash',
+        'acme_msgs/msg/Scan',
+    ):
         assert words in html and words in said
 
 
 @settings(max_examples=15)
 @given(share=st.floats(0, 1), places=st.lists(st.floats(0, 1, exclude_max=True), max_size=6))
-def test_whatever_a_file_is_damaged_by_nothing_is_raised_and_something_is_said(everything, subject, tmp_path_factory, share,
-                                                                               places):
+def test_whatever_a_file_is_damaged_by_nothing_is_raised_and_something_is_said(
+    everything, subject, tmp_path_factory, share, places
+):
     data = next(everything.glob('*.mcap')).read_bytes()
-    data = data[:int(share * len(data))]
+    data = data[: int(share * len(data))]
     path = tmp_path_factory.mktemp('damaged') / 'bag.mcap'
     path.write_bytes(flip_bytes(data, {int(place * len(data)) for place in places}) if data else data)
     result = replay(path, subject)

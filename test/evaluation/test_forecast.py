@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging forecasts: pairs are matched by time, never across a break, and labels by the horizon's own moment."""
+"""
+Judging forecasts: pairs are matched by time, never across a break, and labels by the horizon's own moment.
+"""
 
 import json
 
@@ -25,8 +27,14 @@ CENTRE = np.float32([[0.5, 0.5]])
 def step(time, value, forecast=None, reset=None):
     """One token of width 1: seen `value` at `time` (s), forecasting `forecast` for each horizon."""
     stamp = round(time * S)
-    latents = Latents(stamp, np.float32([[value]]), CENTRE, np.zeros(1, np.float32), np.zeros(1, np.float32), 1)
-    futures = None if forecast is None else Futures(stamp, HORIZONS, np.float32(forecast).reshape(2, 1, 1), CENTRE, 1)
+    latents = Latents(
+        stamp, np.float32([[value]]), CENTRE, np.zeros(1, np.float32), np.zeros(1, np.float32), 1
+    )
+    futures = (
+        None
+        if forecast is None
+        else Futures(stamp, HORIZONS, np.float32(forecast).reshape(2, 1, 1), CENTRE, 1)
+    )
     return Step(latents, futures, reset)
 
 
@@ -59,7 +67,7 @@ def test_labels_are_those_of_the_predicted_moment_and_hidden_ones_are_told_apart
     xy = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]])
     visible = np.array([True, True, False])
     futures = step(1.0, 0, [0, 0]).futures
-    points = np.float32([[0.2, 0.5], [0.3, 0.54]]), np.tile(np.float32(np.eye(2) * 0.01 ** 2), (2, 1, 1))
+    points = np.float32([[0.2, 0.5], [0.3, 0.54]]), np.tile(np.float32(np.eye(2) * 0.01**2), (2, 1, 1))
     judge.point(futures, points, Labels(stamps.astype(np.int64), xy, visible))
     near, far = judge.report()['points']
     assert near['visible_count'] == 1 and near['visible_error'] == pytest.approx(0, abs=1e-6)
@@ -114,5 +122,3 @@ def test_recordings_too_short_and_breaks_of_a_real_bag_are_survived(bundle):
 def test_a_missing_recording_is_one_sentence(bundle, capsys):
     assert main(['evaluate', 'forecast', str(bundle), 'nowhere.mp4']) == 2
     assert 'nowhere.mp4' in capsys.readouterr().err
-
-

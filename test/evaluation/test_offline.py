@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The offline run: every frame is accounted for, one bad slice ends nothing, and the durations belong to the stages."""
+"""
+The offline run: every frame is accounted for, one bad slice ends nothing, and the durations belong to the
+stages.
+"""
 
 import numpy as np
 import pytest
@@ -23,8 +26,9 @@ class Frames(Recording):
     def frames(self):
         height, width = self._size
         for stamp, log in self.times:
-            yield RecordedFrame(stamp, log, 'lens', np.zeros(height * width * 3, np.uint8), 'rgb8', height, width,
-                                3 * width)
+            yield RecordedFrame(
+                stamp, log, 'lens', np.zeros(height * width * 3, np.uint8), 'rgb8', height, width, 3 * width
+            )
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +81,9 @@ def test_a_frame_is_decoded_as_the_node_decodes_it_bit_for_bit(compressed):
     if compressed:
         frame = RecordedFrame(1, 1, '', message.data, format=message.format)
     else:
-        frame = RecordedFrame(1, 1, '', message.data, message.encoding, message.height, message.width, message.step)
+        frame = RecordedFrame(
+            1, 1, '', message.data, message.encoding, message.height, message.width, message.step
+        )
     image, geometry = decode(frame, (32, 48))
     expected, place = fit(frame.image(), (32, 48))
     assert (image == expected).all() and geometry == place

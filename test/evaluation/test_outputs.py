@@ -23,23 +23,35 @@ def read(folder):
 
     found = {}
     with open(next(folder.glob('*.mcap')), 'rb') as file:
-        for schema, channel, message, decoded in make_reader(file, decoder_factories=[DecoderFactory()]).iter_decoded_messages():
+        for schema, channel, message, decoded in make_reader(
+            file, decoder_factories=[DecoderFactory()]
+        ).iter_decoded_messages():
             found.setdefault(channel.topic, []).append((message.log_time, schema.name, decoded))
     return found
 
 
 def cloud(message):
     stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-    return (message.height, message.width, message.fields, message.point_step, message.row_step, message.is_bigendian,
-            bytes(message.data), stamp)
+    return (
+        message.height,
+        message.width,
+        message.fields,
+        message.point_step,
+        message.row_step,
+        message.is_bigendian,
+        bytes(message.data),
+        stamp,
+    )
 
 
 def test_latents_and_futures_are_those_of_the_session_on_the_topics_of_the_node(bag, subject, tmp_path):
     assert replay(bag, subject, bag=tmp_path / 'out')['status'] == 'done'
     found = read(tmp_path / 'out')
     assert {topic: messages[0][1] for topic, messages in found.items()} == {
-        '/perception/latents': 'sensor_msgs/msg/PointCloud2', '/perception/futures': 'sensor_msgs/msg/PointCloud2',
-        '/perception/model': 'std_msgs/msg/String'}
+        '/perception/latents': 'sensor_msgs/msg/PointCloud2',
+        '/perception/futures': 'sensor_msgs/msg/PointCloud2',
+        '/perception/model': 'std_msgs/msg/String',
+    }
     steps = list(OfflineRun(subject.session, open_recording(bag)))
     assert len(found['/perception/latents']) == len(steps)
     for step, (log_ns, _, message) in zip(steps, found['/perception/latents']):
@@ -50,7 +62,7 @@ def test_latents_and_futures_are_those_of_the_session_on_the_topics_of_the_node(
     futures = [step.futures for step in steps if step.futures is not None]
     for expected, (_, _, message) in zip(futures, found['/perception/futures'], strict=True):
         np.testing.assert_array_equal(decode_futures(*cloud(message)).tokens, expected.tokens)
-    (_, _, model), = found['/perception/model']
+    ((_, _, model),) = found['/perception/model']
     assert json.loads(model.data)['model'] == subject.bundle.model_id
 
 
@@ -63,14 +75,25 @@ def test_cameras_have_a_namespace_each(subject, tmp_path):
     path = write_bag(tmp_path / 'bag', {'/cam0/image_raw/compressed': camera(9), 'cam1/image_raw': camera(9)})
     replay(path, subject, bag=tmp_path / 'out')
     found = read(tmp_path / 'out')
-    assert set(found) == {'/cam0/perception/latents', '/cam1/perception/latents', '/cam0/perception/model',
-                          '/cam1/perception/model', '/cam0/perception/futures', '/cam1/perception/futures'} - {
-        topic for topic in ('/cam0/perception/futures', '/cam1/perception/futures') if topic not in found}
+    assert set(found) == {
+        '/cam0/perception/latents',
+        '/cam1/perception/latents',
+        '/cam0/perception/model',
+        '/cam1/perception/model',
+        '/cam0/perception/futures',
+        '/cam1/perception/futures',
+    } - {topic for topic in ('/cam0/perception/futures', '/cam1/perception/futures') if topic not in found}
     assert found['/cam0/perception/latents'][0][0] >= START_NS
 
 
-@given(st.lists(st.from_regex(r'\A/?[a-z]{1,3}(/(image|image_raw|compressed|[a-z]{1,3})){0,3}\Z'), min_size=2, max_size=6,
-                unique_by=lambda topic: topic.strip('/')))
+@given(
+    st.lists(
+        st.from_regex(r'\A/?[a-z]{1,3}(/(image|image_raw|compressed|[a-z]{1,3})){0,3}\Z'),
+        min_size=2,
+        max_size=6,
+        unique_by=lambda topic: topic.strip('/'),
+    )
+)
 def test_namespaces_are_unique_and_names_of_ros(topics):
     found = namespaces(topics)
     assert len(set(found)) == len(topics)

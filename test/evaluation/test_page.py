@@ -52,10 +52,18 @@ def checked(content) -> Checker:
 
 @given(st.text(st.characters(exclude_categories=['Cs', 'Cc'])))
 def test_any_words_come_out_as_they_are_and_break_nothing(words):
-    blocks = [page.heading(words, anchor='x'), page.paragraph(words), page.bullets([words], 'faults'),
-              page.cards([(words, words, words)]), page.table([words, 1], [[words, 2]], words),
-              page.shares([(words, 1.0)]), page.details(words, [words]), page.badge(words, 'bad'),
-              page.picture('AAAA', words), page.link(words, 'x')]
+    blocks = [
+        page.heading(words, anchor='x'),
+        page.paragraph(words),
+        page.bullets([words], 'faults'),
+        page.cards([(words, words, words)]),
+        page.table([words, 1], [[words, 2]], words),
+        page.shares([(words, 1.0)]),
+        page.details(words, [words]),
+        page.badge(words, 'bad'),
+        page.picture('AAAA', words),
+        page.link(words, 'x'),
+    ]
     content = page.page(words, blocks)
     checked(content)
     assert content.count(html.escape(words)) >= 10
@@ -63,14 +71,19 @@ def test_any_words_come_out_as_they_are_and_break_nothing(words):
 
 def test_numbers_and_what_is_missing():
     assert page.text(None) == '&ndash;' and page.text(-0.12345) == '&minus;0.123' and page.text(7) == '7'
-    assert page.table(['a'], []) == '' and page.figure(None) == '' and page.picture(None) == '' and page.shares([]) == ''
+    assert (
+        page.table(['a'], []) == ''
+        and page.figure(None) == ''
+        and page.picture(None) == ''
+        and page.shares([]) == ''
+    )
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_every_colour_is_a_variable_that_both_schemes_define(scheme):
     pytest.importorskip('matplotlib')
     content = page.page('t', [page.figure(_plot())])
-    style = content[content.index('<style>'):content.index('</style>')]
+    style = content[content.index('<style>') : content.index('</style>')]
     block = style.split('@media(prefers-color-scheme:dark)')[scheme == 'dark']
     used = set(re.findall(r'var\((--[a-z0-9]+)\)', content))
     assert {'--ink', '--rule', '--s0', '--s1'} <= used
@@ -78,8 +91,13 @@ def test_every_colour_is_a_variable_that_both_schemes_define(scheme):
 
 
 def _plot(**options):
-    return plots.lines([Series('one', [0, 1, 2], [1, None, 2]), Series('two', [0, 1], [3, 3])], 'x', 'y',
-                       marks=[(1, 2, 'here')], **options)
+    return plots.lines(
+        [Series('one', [0, 1, 2], [1, None, 2]), Series('two', [0, 1], [3, 3])],
+        'x',
+        'y',
+        marks=[(1, 2, 'here')],
+        **options,
+    )
 
 
 def test_a_plot_is_one_svg_element_that_refers_to_nothing_and_knows_no_colour_of_its_own():

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated node: fast enough loses nothing, too slow loses what it must, and every frame is accounted for."""
+"""
+The simulated node: fast enough loses nothing, too slow loses what it must, and every frame is accounted for.
+"""
 
 import pytest
 from hypothesis import given
@@ -23,7 +25,13 @@ def steps(count, seconds):
 
 def test_a_node_that_is_fast_enough_loses_nothing_and_its_age_is_decode_and_step():
     found = simulate(REQUEST, frames(100), steps(100, 0.02))
-    assert (found['slices'], found['offline'], found['lost'], found['overrun'], found['transport']) == (50, 50, 0, 0, 0)
+    assert (found['slices'], found['offline'], found['lost'], found['overrun'], found['transport']) == (
+        50,
+        50,
+        0,
+        0,
+        0,
+    )
     assert found['age_ms'] == {name: pytest.approx(21.0) for name in ('p50', 'p90', 'p99')}
     assert found['busy'] == pytest.approx(50 * 0.02 / (99 * 0.05))
 
@@ -53,6 +61,8 @@ def test_any_pace_and_any_durations(pairs, step_s):
         now += step
         arrivals.append(Arrival(now, 10**12 + round(now * 1e9), decode_s))
     found = simulate(REQUEST, arrivals, {1: step_s})
-    assert 0 <= found['lost'] <= 1 and found['transport'] + found['overrun'] + 2 * found['slices'] <= len(arrivals)
+    assert 0 <= found['lost'] <= 1 and found['transport'] + found['overrun'] + 2 * found['slices'] <= len(
+        arrivals
+    )
     if found['age_ms']:
         assert found['age_ms']['p50'] >= 1e3 * step_s - 1e-3

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many recordings: what is finished is kept, what is faulty is counted, and Ctrl-C leaves what came until then."""
+"""
+Many recordings: what is finished is kept, what is faulty is counted, and Ctrl-C leaves what came until then.
+"""
 
 import json
 import subprocess
@@ -31,15 +33,17 @@ def run(*arguments):
 
 def report(out):
     """Read report.json, strictly: NaN is no JSON."""
+
     def refuse(word):
         raise AssertionError(word)
+
     return json.loads((out / 'report.json').read_text(), parse_constant=refuse)
 
 
 def test_a_folder_gives_json_and_a_page_with_totals_over_all(folder, tiny, tmp_path, capsys):
     out = tmp_path / 'out'
     assert run(folder, '--bundle', tiny, '--out', out) == 0
-    found, = report(out)['runs']
+    (found,) = report(out)['runs']
     assert [(r['name'], r['status']) for r in found['recordings']] == [('a', DONE), ('b', DONE), ('c', DONE)]
     cameras = [camera for r in found['recordings'] for camera in r['cameras']]
     assert [camera['frames'] for camera in cameras] == [20, 40, 40]
@@ -51,19 +55,29 @@ def test_a_folder_gives_json_and_a_page_with_totals_over_all(folder, tiny, tmp_p
         assert row['horizon'] == pytest.approx(horizon) and row['count'] == sum(r['count'] for r in each)
         assert row['error'] == pytest.approx(sum(r['count'] * r['error'] for r in each) / row['count'])
     assert total['stages']['encode']['count'] == 32 and total['limit'] in total['stages']
-    assert all(set(camera['stages'][stage]['ms']) == {'p50', 'p90', 'p99'}
-               for camera in cameras for stage in ('read', 'decode', 'encode', 'forecast'))
+    assert all(
+        set(camera['stages'][stage]['ms']) == {'p50', 'p90', 'p99'}
+        for camera in cameras
+        for stage in ('read', 'decode', 'encode', 'forecast')
+    )
     assert 'kept' not in json.dumps(report(out))
     html = (out / 'report.html').read_text()
-    assert 'Did the futures come true?' in html and 'data:image/jpeg;base64' in html and '3 recordings' in html
+    assert (
+        'Did the futures come true?' in html and 'data:image/jpeg;base64' in html and '3 recordings' in html
+    )
     assert 'report.html' in capsys.readouterr().out
 
 
 def test_what_is_finished_is_not_run_again_until_something_changes(folder, tiny, tmp_path):
     def ran(subject, **more):
         names = []
-        replay_all(sorted(folder.iterdir()), [subject], tmp_path / 'out', **more,
-                   run=lambda path, subject, bag: names.append(path.stem) or replay(path, subject, bag=bag))
+        replay_all(
+            sorted(folder.iterdir()),
+            [subject],
+            tmp_path / 'out',
+            **more,
+            run=lambda path, subject, bag: names.append(path.stem) or replay(path, subject, bag=bag),
+        )
         return ''.join(names)
 
     subject = Subject(tiny, Options(threads=1))
@@ -84,7 +98,7 @@ def test_what_is_finished_is_not_run_again_until_something_changes(folder, tiny,
 def test_bags_of_outputs_that_are_gone_are_made_again(bag, tiny, tmp_path):
     subject = Subject(tiny, Options(threads=1, mcap=tmp_path / 'mcap'))
     for _ in range(2):
-        made, = replay_all([bag], [subject], tmp_path / 'out')
+        (made,) = replay_all([bag], [subject], tmp_path / 'out')
         (folder,) = (tmp_path / 'mcap').iterdir()
         assert list(folder.glob('*.mcap'))
         for file in folder.iterdir():
@@ -96,7 +110,7 @@ def test_a_faulty_bag_is_named_and_counted_and_the_others_go_on(folder, tiny, tm
     (folder / 'broken.mcap').write_bytes(b'no bag at all')
     out = tmp_path / 'out'
     assert run(folder, '--bundle', tiny, '--out', out) == 1
-    found, = report(out)['runs']
+    (found,) = report(out)['runs']
     assert {r['name']: r['status'] for r in found['recordings']}['broken'] == FAILED
     assert found['total']['failed'] == 1 and found['total']['done'] == 3
     assert 'broken.mcap' in capsys.readouterr().err
@@ -118,23 +132,26 @@ def test_ctrl_c_keeps_what_was_read_and_begins_nothing_more(folder, tiny, tmp_pa
         def tick(topic, recorded, expected):
             if path.stem == 'b' and recorded > 1.0:
                 raise KeyboardInterrupt
+
         return replay(path, subject, tick, bag)
 
-    found, = runs = replay_all(sorted(folder.iterdir()), [subject], tmp_path / 'out', run=interrupted)
+    (found,) = runs = replay_all(sorted(folder.iterdir()), [subject], tmp_path / 'out', run=interrupted)
     assert [r['status'] for r in found['recordings']] == [DONE, INTERRUPTED]
     assert found['missing'] == 1 and exit_code(runs) == 130
     assert 25 < found['recordings'][1]['cameras'][0]['frames'] < 40
-    again, = replay_all(sorted(folder.iterdir()), [subject], tmp_path / 'out')
+    (again,) = replay_all(sorted(folder.iterdir()), [subject], tmp_path / 'out')
     assert [r['cameras'][0]['frames'] for r in again['recordings']] == [20, 40, 40]
 
 
 def test_ctrl_c_on_the_command_line_leaves_a_page_that_says_so(folder, tiny, tmp_path, monkeypatch):
     from jepa_ros.evaluation import replay as module
 
-    monkeypatch.setattr(module.SurpriseTrace, 'see', lambda self, step: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        module.SurpriseTrace, 'see', lambda self, step: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     out = tmp_path / 'out'
     assert run(folder, '--bundle', tiny, '--out', out) == 130
-    found, = report(out)['runs']
+    (found,) = report(out)['runs']
     assert found['total']['interrupted'] == 1 and found['missing'] == 2
     assert 'interrupted' in (out / 'report.html').read_text()
 
@@ -145,7 +162,9 @@ def test_two_bundles_on_the_same_recordings_side_by_side(folder, tiny, tmp_path,
     assert run(folder, '--compare', tiny, other, '--out', out) == 0
     one, two = report(out)['runs']
     assert (one['side'], two['side']) == ('A', 'B') and one['bundle']['model'] != two['bundle']['model']
-    assert two['total']['slices'] > 1.9 * one['total']['slices'], 'an image encoder makes a slice of every frame'
+    assert two['total']['slices'] > 1.9 * one['total']['slices'], (
+        'an image encoder makes a slice of every frame'
+    )
     html = (out / 'report.html').read_text()
     assert 'A: tiny_stream' in html and 'B: tiny_frame' in html
 
@@ -156,19 +175,26 @@ def test_all_cameras_or_those_that_are_named(subject, tiny, tmp_path):
     chosen = Subject(tiny, Options(topics=('cam2/image', '/cam0/image'), threads=1))
     assert [camera['topic'] for camera in replay(path, chosen)['cameras']] == ['/cam0/image', '/cam2/image']
     missing = replay(path, Subject(tiny, Options(topics=('/cam7/image',), threads=1)))
-    assert missing['status'] == FAILED and '/cam7/image' in missing['error'] and '/cam2/image' in missing['error']
+    assert (
+        missing['status'] == FAILED
+        and '/cam7/image' in missing['error']
+        and '/cam2/image' in missing['error']
+    )
 
 
 def test_labels_judge_the_readout(tiny, tmp_path):
-    labels = [(START_NS + i * STEP_NS, point_message(0.5, 0.5, float(i < 30), START_NS + i * STEP_NS)) for i in range(60)]
+    labels = [
+        (START_NS + i * STEP_NS, point_message(0.5, 0.5, float(i < 30), START_NS + i * STEP_NS))
+        for i in range(60)
+    ]
     path = write_bag(tmp_path / 'bag', {'/camera': camera(41), '/truth': labels})
-    camera_, = replay(path, Subject(tiny, Options(labels='/truth', threads=1)))['cameras']
+    (camera_,) = replay(path, Subject(tiny, Options(labels='/truth', threads=1)))['cameras']
     row = camera_['points'][0]
     assert row['visible_count'] > 3 and row['hidden_count'] > 2 and row['hidden_hold_error'] == 0
-    missing, = replay(path, Subject(tiny, Options(labels='/nothing', threads=1)))['cameras']
+    (missing,) = replay(path, Subject(tiny, Options(labels='/nothing', threads=1)))['cameras']
     assert kinds(missing['faults']) == ['labels'] and missing['points'] == []
     blind = make_bundle(tmp_path / 'blind', size=(32, 48), readout=False)
-    without, = replay(path, Subject(blind, Options(labels='/truth', threads=1)))['cameras']
+    (without,) = replay(path, Subject(blind, Options(labels='/truth', threads=1)))['cameras']
     assert 'no readout' in without['faults'][0]['text']
 
 
@@ -181,22 +207,31 @@ def test_a_bundle_without_futures_still_has_latents_and_latencies(bag, tmp_path)
     assert camera_['surprise'] is None and camera_['stages']['forecast']['ms'] is None
 
 
-@pytest.mark.parametrize('arguments, words', [
-    (['nowhere.bag', '--bundle', 'BUNDLE'], 'nowhere.bag'),
-    (['BAG', '--bundle', 'no_such_bundle'], 'no_such_bundle'),
-    (['BAG', '--bundle', 'BUNDLE', '--horizons', '0.1,9'], '9'),
-    (['BAG', '--compare', 'BUNDLE', 'BUNDLE', '--live'], '--live'),
-    (['BAG', '--bundle', 'BUNDLE', '--out', 'BAG/metadata.yaml'], 'metadata.yaml'),
-])
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['nowhere.bag', '--bundle', 'BUNDLE'], 'nowhere.bag'),
+        (['BAG', '--bundle', 'no_such_bundle'], 'no_such_bundle'),
+        (['BAG', '--bundle', 'BUNDLE', '--horizons', '0.1,9'], '9'),
+        (['BAG', '--compare', 'BUNDLE', 'BUNDLE', '--live'], '--live'),
+        (['BAG', '--bundle', 'BUNDLE', '--out', 'BAG/metadata.yaml'], 'metadata.yaml'),
+    ],
+)
 def test_a_wrong_argument_is_one_sentence_and_exit_code_2(bag, tiny, tmp_path, capsys, arguments, words):
     given = [a.replace('BAG', str(bag)).replace('BUNDLE', str(tiny)) for a in arguments]
     assert run(*given, *(() if '--out' in given else ('--out', tmp_path))) == 2
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('arguments', [['BAG'], ['BAG', '--bundle', 'B', '--compare', 'A', 'B'],
-                                       ['BAG', '--bundle', 'B', '--horizons', 'soon'],
-                                       ['BAG', '--bundle', 'B', '--moments', '-1']])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['BAG'],
+        ['BAG', '--bundle', 'B', '--compare', 'A', 'B'],
+        ['BAG', '--bundle', 'B', '--horizons', 'soon'],
+        ['BAG', '--bundle', 'B', '--moments', '-1'],
+    ],
+)
 def test_arguments_that_do_not_parse(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
@@ -204,10 +239,15 @@ def test_arguments_that_do_not_parse(arguments, capsys):
 
 
 def test_it_needs_neither_ros_nor_torch_nor_matplotlib(bag, tiny, tmp_path):
-    code = ('import sys\nfor name in ("rclpy", "torch", "matplotlib", "mujoco"): sys.modules[name] = None\n'
-            'from jepa_ros.cli import main\nsys.exit(main(sys.argv[1:]))')
-    done = subprocess.run([sys.executable, '-c', code, 'replay', bag, '--bundle', tiny, '--out', tmp_path],
-                          capture_output=True, text=True)
+    code = (
+        'import sys\nfor name in ("rclpy", "torch", "matplotlib", "mujoco"): sys.modules[name] = None\n'
+        'from jepa_ros.cli import main\nsys.exit(main(sys.argv[1:]))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, 'replay', bag, '--bundle', tiny, '--out', tmp_path],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     html = (tmp_path / 'report.html').read_text()
     assert 'matplotlib is not installed' in html and '<svg' not in html and 'p99' in html
@@ -225,13 +265,21 @@ def test_the_page_of_very_many_recordings_shows_the_ones_to_look_at(bag, subject
     result = replay(bag, subject)
     results = [{**result, 'name': f'run{i}'} for i in range(200)]
     results[77] = {**result, 'name': 'odd', 'error': 'it is odd', 'status': FAILED}
-    runs = [{'side': '', 'live': False, 'bundle': subject.about(), 'recordings': results, 'missing': 0,
-             'total': total(results, subject.judge())}]
+    runs = [
+        {
+            'side': '',
+            'live': False,
+            'bundle': subject.about(),
+            'recordings': results,
+            'missing': 0,
+            'total': total(results, subject.judge()),
+        }
+    ]
     content = replay_page.replay_page({'command': '', 'host': '', 'runs': runs})
     assert content.count('<details') == replay_page.SHOWN and 'it is odd' in content
     assert content.count('>run') >= 199
 
 
 def test_horizons_of_all_recordings_are_those_asked_for(bag, tiny):
-    camera_, = replay(bag, Subject(tiny, Options(horizons=(0.1, 0.4), threads=1)))['cameras']
+    (camera_,) = replay(bag, Subject(tiny, Options(horizons=(0.1, 0.4), threads=1)))['cameras']
     np.testing.assert_allclose([row['horizon'] for row in camera_['skill']], [0.1, 0.4], atol=1e-6)

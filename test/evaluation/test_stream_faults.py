@@ -31,24 +31,34 @@ def test_a_healthy_stream_has_none():
     assert kinds(watched(STAMPS)) == [] and kinds(watched([])) == []
 
 
-@pytest.mark.parametrize('expected, change', [
-    ('topic_name', {'topic': 'camera'}), ('frame_id', {'frame_id': ''}),
-    ('clock', {'log': lambda i, stamp: stamp + 6 * S}), ('size', {'sizes': ((64, 48), (32, 24))}),
-])
+@pytest.mark.parametrize(
+    'expected, change',
+    [
+        ('topic_name', {'topic': 'camera'}),
+        ('frame_id', {'frame_id': ''}),
+        ('clock', {'log': lambda i, stamp: stamp + 6 * S}),
+        ('size', {'sizes': ((64, 48), (32, 24))}),
+    ],
+)
 def test_each_fault_by_itself(expected, change):
     assert kinds(watched(STAMPS, **change)) == [expected]
 
 
-@pytest.mark.parametrize('stamps, words', [
-    ([*STAMPS, STAMPS[0]], 'step back once'), ([*STAMPS, STAMPS[-1], STAMPS[-1]], 'frame before 2 times'),
-    ([0, *STAMPS], '1 of 21 frames have no stamp')])
+@pytest.mark.parametrize(
+    'stamps, words',
+    [
+        ([*STAMPS, STAMPS[0]], 'step back once'),
+        ([*STAMPS, STAMPS[-1], STAMPS[-1]], 'frame before 2 times'),
+        ([0, *STAMPS], '1 of 21 frames have no stamp'),
+    ],
+)
 def test_what_is_wrong_with_stamps_is_said_with_how_often(stamps, words):
     faults = watched(stamps, log=lambda i, stamp: 100 * S).faults(None, 0.05)
     assert any(fault.kind == 'stamps' and words in fault.text for fault in faults)
 
 
 def test_a_camera_too_slow_for_the_bundle_is_named_with_both_periods():
-    fault, = watched([100 * S + i * S // 5 for i in range(20)]).faults(None, 0.05)
+    (fault,) = watched([100 * S + i * S // 5 for i in range(20)]).faults(None, 0.05)
     assert fault.kind == 'rate' and '0.2 s' in fault.text and '0.05 s' in fault.text
 
 
@@ -64,8 +74,10 @@ def test_clocks_are_compared_with_the_first_camera():
 
 
 def test_unknown_types_are_listed_in_one_fault_and_common_ones_are_not():
-    topics = [Topic(f'/{i}', 'acme_msgs/msg/A', 1) for i in range(6)] + [Topic('/image', 'sensor_msgs/msg/Image', 9)]
-    fault, = unknown_types(topics, ros1=False)
+    topics = [Topic(f'/{i}', 'acme_msgs/msg/A', 1) for i in range(6)] + [
+        Topic('/image', 'sensor_msgs/msg/Image', 9)
+    ]
+    (fault,) = unknown_types(topics, ros1=False)
     assert '/0 (acme_msgs/msg/A)' in fault.text and 'and 2 more' in fault.text and '/image' not in fault.text
     assert unknown_types(topics[-1:], ros1=True) == []
 

@@ -25,8 +25,14 @@ def frame(shade, size=(48, 64)):
 
 def step(time, surprise, reset=None, shade=0):
     tokens = np.broadcast_to(np.float32(surprise), 6).copy()
-    latents = Latents(round(time * 1e9) + 1, np.zeros((6, 1), np.float32), np.zeros((6, 2), np.float32),
-                      np.zeros(6, np.float32), tokens, 1)
+    latents = Latents(
+        round(time * 1e9) + 1,
+        np.zeros((6, 1), np.float32),
+        np.zeros((6, 2), np.float32),
+        np.zeros(6, np.float32),
+        tokens,
+        1,
+    )
     return Step(latents, None, reset, time, frame(shade))
 
 
@@ -62,7 +68,15 @@ def test_after_a_break_there_is_no_frame_before():
 
 def test_a_moment_whose_frame_does_not_decode_is_left_out():
     trace = SurpriseTrace(GRID)
-    trace.see(Step(step(0.0, 1.0).latents, None, None, 0.0, RecordedFrame(1, 1, '', np.zeros(9, np.uint8), format='jpeg')))
+    trace.see(
+        Step(
+            step(0.0, 1.0).latents,
+            None,
+            None,
+            0.0,
+            RecordedFrame(1, 1, '', np.zeros(9, np.uint8), format='jpeg'),
+        )
+    )
     assert len(trace.moments()) == 1 and trace.pictures() == []
 
 

@@ -21,8 +21,13 @@ def draw(seed):
     def normal(*shape):
         return torch.randn(*shape, generator=generator)
 
-    return {'context': normalise_output(normal(3, 6, 24)), 'times': torch.tensor([-0.2, -0.1, 0.0]),
-            'actions': normal(2, 2), 'states': normal(2, 5), 'dt': torch.tensor([0.1, 0.25]) + 0.05 * seed}
+    return {
+        'context': normalise_output(normal(3, 6, 24)),
+        'times': torch.tensor([-0.2, -0.1, 0.0]),
+        'actions': normal(2, 2),
+        'states': normal(2, 5),
+        'dt': torch.tensor([0.1, 0.25]) + 0.05 * seed,
+    }
 
 
 @torch.no_grad()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export: the bundle computes what torch computes, slice by slice, and says so; a bad checkpoint or folder is refused."""
+"""
+Export: the bundle computes what torch computes, slice by slice, and says so; a bad checkpoint or folder is
+refused.
+"""
 
 import os
 
@@ -28,16 +31,30 @@ from jepa_ros.training import model as models  # noqa: E402
 def exported(tmp_path_factory, checkpoint):
     folder = tmp_path_factory.mktemp('export')
     model = checkpoint(folder / 'best.pt')
-    return exporting.export_checkpoint(folder / 'best.pt', folder / 'bundle', progress=lambda line: None), model
+    return exporting.export_checkpoint(
+        folder / 'best.pt', folder / 'bundle', progress=lambda line: None
+    ), model
 
 
 def test_the_manifest_says_what_was_exported_and_measured(exported):
     manifest = exported[0].manifest
-    assert (manifest.name, manifest.mode, manifest.family, manifest.grid) == ('small', 'stream', 'vjepa', (2, 3))
-    assert manifest.stream.slices == 4 and manifest.forecaster.context == 3 and manifest.readout.name == 'handle'
+    assert (manifest.name, manifest.mode, manifest.family, manifest.grid) == (
+        'small',
+        'stream',
+        'vjepa',
+        (2, 3),
+    )
+    assert (
+        manifest.stream.slices == 4 and manifest.forecaster.context == 3 and manifest.readout.name == 'handle'
+    )
     assert manifest.training['steps'] == 7 and manifest.metrics['validation']['rank'] == 3.0
-    assert set(manifest.parity) == {'encoder.tokens', 'encoder.present', 'forecaster.futures', 'readout.point',
-                                    'readout.cov'}
+    assert set(manifest.parity) == {
+        'encoder.tokens',
+        'encoder.present',
+        'forecaster.futures',
+        'readout.point',
+        'readout.cov',
+    }
     assert max(manifest.parity.values()) < 1e-4
     card = (exported[0].path / 'README.md').read_text()
     assert '| 0.1 | +0.250 | +0.125 |' in card and f'{max(manifest.parity.values()):.1e}' in card
@@ -54,36 +71,54 @@ def test_the_session_equals_one_block_causal_pass_of_torch_with_dropped_and_jitt
     images = rng.integers(0, 256, (2 * slices, 32, 48, 3), dtype=np.uint8)
     geometry = fit(images[0], (32, 48))[1]
     session = open_session(bundle, threads=1)
-    latents = [session.step(Frames(images[i:i + 2], stamps[i:i + 2], geometry, None)).tokens
-               for i in range(0, 2 * slices, 2)]
+    latents = [
+        session.step(Frames(images[i : i + 2], stamps[i : i + 2], geometry, None)).tokens
+        for i in range(0, 2 * slices, 2)
+    ]
     times = torch.from_numpy((stamps[1::2] - stamps[1]) / 1e9)[None]
     whole = normalise_output(model.target(models.normalise(torch.from_numpy(images)[None]), times))[0]
     assert np.abs(np.concatenate(latents) - whole.numpy()).max() < 1e-4
     horizons = np.array([0.13, 0.27], np.float32)
     futures = session.forecast(horizons)
     context = whole.unflatten(0, (slices, -1))[None, -3:]
-    expected = model.forecaster(context, (times[:, -3:] - times[:, -1:]).float(), torch.from_numpy(horizons)[None])
+    expected = model.forecaster(
+        context, (times[:, -3:] - times[:, -1:]).float(), torch.from_numpy(horizons)[None]
+    )
     assert np.abs(futures.tokens - expected[0].numpy()).max() < 1e-3
 
 
 def test_an_image_encoder_becomes_a_frame_bundle(tmp_path, checkpoint):
-    model = checkpoint(tmp_path / 'best.pt', encoder={'depth': 2, 'image_size': [32, 48], 'tubelet': 1, 'window': 1},
-                       pretraining={'objective': 'ijepa'}, readout={})
-    bundle = exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None)
+    model = checkpoint(
+        tmp_path / 'best.pt',
+        encoder={'depth': 2, 'image_size': [32, 48], 'tubelet': 1, 'window': 1},
+        pretraining={'objective': 'ijepa'},
+        readout={},
+    )
+    bundle = exporting.export_checkpoint(
+        tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None
+    )
     assert bundle.manifest.mode == 'frame' and bundle.manifest.family == 'ijepa'
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
     session = open_session(bundle, threads=1)
     latents = session.step(Frames(images, np.array([10**9]), fit(images[0], (32, 48))[1], None))
     with torch.no_grad():
-        expected = normalise_output(model.target(models.normalise(torch.from_numpy(images)[None]), torch.zeros(1, 1)))
+        expected = normalise_output(
+            model.target(models.normalise(torch.from_numpy(images)[None]), torch.zeros(1, 1))
+        )
     assert np.abs(latents.tokens - expected[0].numpy()).max() < 1e-4
 
 
 @torch.no_grad()
 def test_a_bidirectional_encoder_without_heads_becomes_a_clip_bundle_without_futures(tmp_path, checkpoint):
-    model = checkpoint(tmp_path / 'best.pt', encoder={'depth': 2, 'image_size': [32, 48], 'window': 0},
-                       stages=['pretraining'], readout={})
-    bundle = exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None)
+    model = checkpoint(
+        tmp_path / 'best.pt',
+        encoder={'depth': 2, 'image_size': [32, 48], 'window': 0},
+        stages=['pretraining'],
+        readout={},
+    )
+    bundle = exporting.export_checkpoint(
+        tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None
+    )
     assert (bundle.manifest.mode, bundle.manifest.frames, bundle.manifest.forecaster) == ('clip', 12, None)
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 48, 3), dtype=np.uint8)
     stamps = 10**9 + np.arange(12) * 50_000_000
@@ -96,7 +131,9 @@ def test_a_bidirectional_encoder_without_heads_becomes_a_clip_bundle_without_fut
     assert 'LayerNormalization' in graph and not graph & {'Sin', 'Cos', 'Where', 'Range', 'GatherElements'}
 
 
-def test_a_graph_that_differs_from_torch_fails_the_export_and_leaves_the_old_bundle(tmp_path, monkeypatch, checkpoint):
+def test_a_graph_that_differs_from_torch_fails_the_export_and_leaves_the_old_bundle(
+    tmp_path, monkeypatch, checkpoint
+):
     path = tmp_path / 'best.pt'
     checkpoint(path, readout={})
     exporting.export_checkpoint(path, tmp_path / 'bundle', progress=lambda line: None)
@@ -124,19 +161,29 @@ def test_int8_without_recordings_is_refused_before_anything_is_written(tmp_path,
 
 
 @pytest.mark.parametrize('kind, words', [('fp16', 'rounded to fp16'), ('int8', 'calibrated on earlier ones')])
-def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_loop(tmp_path, checkpoint, kind, words):
+def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_loop(
+    tmp_path, checkpoint, kind, words
+):
     path = tmp_path / 'best.pt'
     checkpoint(path, readout={})
     video = write_video(tmp_path / 'numbers.mp4', 40, rate=20)
-    bundle = exporting.export_checkpoint(path, tmp_path / 'bundle', precision=kind,
-                                         clips=Clips((str(video),), 12), progress=lambda line: None)
+    bundle = exporting.export_checkpoint(
+        path, tmp_path / 'bundle', precision=kind, clips=Clips((str(video),), 12), progress=lambda line: None
+    )
     manifest = bundle.manifest
     assert manifest.precision == kind
     assert manifest.parity_inputs.startswith('6 windows of numbers') and words in manifest.parity_inputs
-    assert set(manifest.parity) == set(manifest.cosine) == {'encoder.tokens', 'encoder.present', 'forecaster.futures',
-                                                            'session.tokens'}
+    assert (
+        set(manifest.parity)
+        == set(manifest.cosine)
+        == {'encoder.tokens', 'encoder.present', 'forecaster.futures', 'session.tokens'}
+    )
     assert min(manifest.cosine.values()) > 0.999
-    for output in ('encoder.tokens', 'encoder.present', 'session.tokens'):  # an untrained forecaster says persistence
+    for output in (
+        'encoder.tokens',
+        'encoder.present',
+        'session.tokens',
+    ):  # an untrained forecaster says persistence
         assert 1e-5 < manifest.parity[output] < 0.2  # rounding is there, and is small
     assert open_session(bundle, backend='onnxruntime-cpu', threads=1).manifest == manifest
 
@@ -144,18 +191,25 @@ def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_l
 def test_recordings_too_short_for_the_forecaster_are_refused(tmp_path, checkpoint):
     checkpoint(tmp_path / 'best.pt', readout={})
     video = write_video(tmp_path / 'numbers.mp4', 8, rate=20)
-    with pytest.raises(JepaError, match='forecaster.onnx was never run: .* context of 3 slices, found 2 windows of num'):
-        exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', clips=Clips((str(video),)),
-                                    progress=lambda line: None)
+    with pytest.raises(
+        JepaError, match='forecaster.onnx was never run: .* context of 3 slices, found 2 windows of num'
+    ):
+        exporting.export_checkpoint(
+            tmp_path / 'best.pt', tmp_path / 'bundle', clips=Clips((str(video),)), progress=lambda line: None
+        )
     assert not (tmp_path / 'bundle').exists()
 
 
 def test_weights_too_many_for_one_file_lie_beside_it_and_are_checked(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setattr(precision, 'EXTERNAL_ABOVE', 1_000_000)
     checkpoint(tmp_path / 'best.pt', readout={})
-    bundle = exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None)
+    bundle = exporting.export_checkpoint(
+        tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None
+    )
     data = bundle.path / 'encoder.onnx.data'
-    assert data.name in bundle.manifest.files and bundle.encoder.stat().st_size < 500_000 < data.stat().st_size
+    assert (
+        data.name in bundle.manifest.files and bundle.encoder.stat().st_size < 500_000 < data.stat().st_size
+    )
     assert 'forecaster.onnx.data' not in bundle.manifest.files
     assert bundle.manifest.parity['encoder.tokens'] < 1e-4
     content = bytearray(data.read_bytes())
@@ -164,7 +218,9 @@ def test_weights_too_many_for_one_file_lie_beside_it_and_are_checked(tmp_path, c
     with pytest.raises(BundleError, match=r'encoder.onnx.data: expected sha256 \w{64}, found \w{64}'):
         open_session(bundle.path)
     data.unlink()
-    with pytest.raises(BundleError, match='encoder.onnx.data: expected a file that the manifest names, found none'):
+    with pytest.raises(
+        BundleError, match='encoder.onnx.data: expected a file that the manifest names, found none'
+    ):
         open_session(bundle.path)
 
 

@@ -19,8 +19,10 @@ def video(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def bundles(tmp_path_factory):
-    return {mode: Bundle.load(make_bundle(tmp_path_factory.mktemp(mode) / 'bundle', mode, frame_period=1 / 30))
-            for mode in ('frame', 'clip', 'stream')}
+    return {
+        mode: Bundle.load(make_bundle(tmp_path_factory.mktemp(mode) / 'bundle', mode, frame_period=1 / 30))
+        for mode in ('frame', 'clip', 'stream')
+    }
 
 
 def load(bundle, *patterns, windows=32):
@@ -28,8 +30,10 @@ def load(bundle, *patterns, windows=32):
 
 
 def test_windows_of_a_stream_follow_each_other_and_those_of_a_clip_do_not_overlap(bundles, video):
-    starts = {mode: [round((frames.stamps_ns[0] / 1e9 - 1) * 30) for frames in load(bundle, video)['numbers']]
-              for mode, bundle in bundles.items()}
+    starts = {
+        mode: [round((frames.stamps_ns[0] / 1e9 - 1) * 30) for frames in load(bundle, video)['numbers']]
+        for mode, bundle in bundles.items()
+    }
     assert starts['stream'] == list(range(0, 40, 2))
     assert starts['clip'] == list(range(0, 40, 8))
     assert starts['frame'] == list(range(32))  # no more than were asked for
@@ -49,8 +53,10 @@ def test_the_cache_of_a_stream_graph_fills_and_rolls(bundles, video):
     past = [feed['encoder']['past'] for feed in feeds]
     assert not past[0].any() and (past[3] != 0).all()
     tokens = past[0].shape[3] // (SLICES - 1)
-    changed = [(a != b).any(axis=(0, 1, 2, 4)).reshape(SLICES - 1, tokens).any(1).tolist()
-               for a, b in zip(past[3:6], past[4:7])]
+    changed = [
+        (a != b).any(axis=(0, 1, 2, 4)).reshape(SLICES - 1, tokens).any(1).tolist()
+        for a, b in zip(past[3:6], past[4:7])
+    ]
     assert changed == np.eye(3, dtype=bool).tolist()  # one slot each time, in turn
 
 
@@ -80,4 +86,5 @@ def test_another_encoder_can_take_the_place_of_the_first(bundles, video, mode):
     replay.replace_encoder(lambda feeds: {name: value / 2 for name, value in run(feeds).items()})
     after = list(replay.tokens(windows))
     assert np.array_equal(after[0], before[0] / 2)
-    assert np.array_equal(after[-1], before[-1] / 2) == (mode != 'stream')  # there half keys and values came back
+    # in a stream half keys and values came back
+    assert np.array_equal(after[-1], before[-1] / 2) == (mode != 'stream')

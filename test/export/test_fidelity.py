@@ -39,7 +39,9 @@ def test_numbers_that_are_not_finite_fail_every_bound(precision, bad):
 @pytest.mark.parametrize('precision, angle', [('fp16', 0.05), ('bf16', 0.11), ('int8', 0.21)])
 def test_each_precision_has_its_bound_on_the_angle(precision, angle):
     compared([[1, 0]], [[np.cos(angle / 2), np.sin(angle / 2)]]).check(precision)
-    with pytest.raises(JepaError, match=rf'the {precision} graph has a cosine similarity of 0.9\d+ to torch at'):
+    with pytest.raises(
+        JepaError, match=rf'the {precision} graph has a cosine similarity of 0.9\d+ to torch at'
+    ):
         compared([[1, 0]], [[np.cos(angle), np.sin(angle)]]).check(precision)
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published weights through `jepa export`: what comes out computes what went in, says where it is from, or is refused."""
+"""
+Published weights through `jepa export`: what comes out computes what went in, says where it is from, or is
+refused.
+"""
 
 import dataclasses
 import importlib.util
@@ -28,8 +31,12 @@ from jepa_ros.nets.official.loading import load_official  # noqa: E402
 from jepa_ros.training.model import normalise  # noqa: E402
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'random_official_weights.py'
-TINY = {'ijepa-vith14': 'ijepa-tiny', 'vjepa-vitl16': 'vjepa-tiny', 'vjepa2-vitl': 'vjepa2-tiny',
-        'vjepa2.1-vitl': 'vjepa2.1-tiny'}
+TINY = {
+    'ijepa-vith14': 'ijepa-tiny',
+    'vjepa-vitl16': 'vjepa-tiny',
+    'vjepa2-vitl': 'vjepa2-tiny',
+    'vjepa2.1-vitl': 'vjepa2.1-tiny',
+}
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +59,7 @@ def tiny_models(monkeypatch):
 @pytest.fixture
 def weights(tool, tmp_path):
     """Return a function of a model's name that writes its random weights."""
+
     def write(name):
         path = tmp_path / f'{name}.pt'
         tool.write(families.find(name), path)
@@ -67,15 +75,26 @@ def quiet(line):
 def test_v_jepa_2_becomes_a_clip_bundle_with_discrete_futures(weights, tmp_path):
     path = weights('vjepa2-tiny')
     video = write_video(tmp_path / 'numbers.mp4', 36, rate=4, size=(64, 64))
-    bundle = export_official(path, 'vjepa2', 'tiny', tmp_path / 'bundle', frames=8, clips=Clips((str(video),), 4),
-                             progress=quiet)
+    bundle = export_official(
+        path, 'vjepa2', 'tiny', tmp_path / 'bundle', frames=8, clips=Clips((str(video),), 4), progress=quiet
+    )
     manifest = bundle.manifest
-    assert (manifest.name, manifest.family, manifest.mode, manifest.frames) == ('vjepa2-tiny', 'vjepa2', 'clip', 8)
+    assert (manifest.name, manifest.family, manifest.mode, manifest.frames) == (
+        'vjepa2-tiny',
+        'vjepa2',
+        'clip',
+        8,
+    )
     assert (manifest.frame_period, manifest.slice_period, manifest.grid) == (0.25, 0.5, (4, 4))
     assert manifest.forecaster.horizons.values == (0.5, 1.0) and manifest.forecaster.context == 4
-    assert manifest.future_space == 'LayerNorm of the latents of its target encoder' and manifest.output_norm == 'none'
+    assert (
+        manifest.future_space == 'LayerNorm of the latents of its target encoder'
+        and manifest.output_norm == 'none'
+    )
     assert (manifest.weights.which, manifest.weights.licence) == ('target_encoder', 'MIT')
-    assert manifest.weights.sha256 == file_sha256(path) and 'facebookresearch/vjepa2' in manifest.weights.source
+    assert (
+        manifest.weights.sha256 == file_sha256(path) and 'facebookresearch/vjepa2' in manifest.weights.source
+    )
     assert manifest.parity_inputs == '2 windows of numbers' and max(manifest.parity.values()) < 1e-4
     assert 'in the space of LayerNorm of the latents' in (bundle.path / 'README.md').read_text()
 
@@ -85,7 +104,9 @@ def test_v_jepa_2_becomes_a_clip_bundle_with_discrete_futures(weights, tmp_path)
 def test_the_session_computes_what_the_loaded_networks_do(weights, tmp_path, period):
     """Also with a frame period of the user's own: the positions are slices, whatever a slice lasts."""
     path = weights('vjepa2-tiny')
-    bundle = export_official(path, 'vjepa2', 'tiny', tmp_path / 'bundle', frames=8, frame_period=period, progress=quiet)
+    bundle = export_official(
+        path, 'vjepa2', 'tiny', tmp_path / 'bundle', frames=8, frame_period=period, progress=quiet
+    )
     loaded, session = load_official(path, 'vjepa2-tiny', frames=8), open_session(bundle, threads=1)
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
     latents = session.step(frames_of(images, period))
@@ -95,7 +116,9 @@ def test_the_session_computes_what_the_loaded_networks_do(weights, tmp_path, per
     assert np.abs(session.forecast().tokens - expected.numpy()).max() < 1e-4
     later = session.forecast([4 * period])
     assert np.abs(later.tokens[0] - expected[1].numpy()).max() < 1e-4
-    assert np.isnan(session.step(frames_of(images, period, 2)).surprise).all()  # futures live in another space
+    assert np.isnan(
+        session.step(frames_of(images, period, 2)).surprise
+    ).all()  # futures live in another space
 
 
 def frames_of(images, period, after=0):
@@ -107,8 +130,15 @@ def frames_of(images, period, after=0):
 
 
 def test_futures_of_a_distilled_model_live_in_its_teachers_space(weights, tmp_path):
-    bundle = export_official(weights('vjepa2.1-tiny'), 'vjepa2.1', 'tiny', tmp_path / 'bundle', frames=4, horizons=1,
-                             progress=quiet)
+    bundle = export_official(
+        weights('vjepa2.1-tiny'),
+        'vjepa2.1',
+        'tiny',
+        tmp_path / 'bundle',
+        frames=4,
+        horizons=1,
+        progress=quiet,
+    )
     manifest = bundle.manifest
     assert manifest.future_space == 'LayerNorm of the latents of its ViT-G teacher'
     assert manifest.weights.which == 'ema_encoder' and manifest.forecaster.dim != manifest.latent_dim
@@ -117,8 +147,12 @@ def test_futures_of_a_distilled_model_live_in_its_teachers_space(weights, tmp_pa
 @pytest.mark.parametrize('family, why', [('ijepa', 'knows no time'), ('vjepa', 'positions it knows end')])
 def test_families_without_a_usable_predictor_say_so(weights, tmp_path, family, why):
     lines = []
-    bundle = export_official(weights(f'{family}-tiny'), family, 'tiny', tmp_path / 'bundle', progress=lines.append)
-    assert bundle.manifest.forecaster is None and bundle.manifest.mode == ('frame' if family == 'ijepa' else 'clip')
+    bundle = export_official(
+        weights(f'{family}-tiny'), family, 'tiny', tmp_path / 'bundle', progress=lines.append
+    )
+    assert bundle.manifest.forecaster is None and bundle.manifest.mode == (
+        'frame' if family == 'ijepa' else 'clip'
+    )
     assert why in lines[0] and 'jepa train can fit a forecaster' in lines[0]
     assert max(bundle.manifest.parity.values()) < 1e-4
 
@@ -130,7 +164,16 @@ def test_positions_and_masks_are_constants_of_the_graph(weights, tmp_path, name)
     for path in (bundle.encoder, bundle.forecaster):
         kinds = {node.op_type for node in onnx.load(path).graph.node}
         assert 'LayerNormalization' in kinds
-        assert not kinds & {'Sin', 'Cos', 'Range', 'TopK', 'ScatterND', 'GatherElements', 'Where', 'ConstantOfShape'}
+        assert not kinds & {
+            'Sin',
+            'Cos',
+            'Range',
+            'TopK',
+            'ScatterND',
+            'GatherElements',
+            'Where',
+            'ConstantOfShape',
+        }
 
 
 def test_the_layout_of_hugging_face_is_exported_too(weights, tmp_path):
@@ -139,30 +182,44 @@ def test_the_layout_of_hugging_face_is_exported_too(weights, tmp_path):
     original = weights('vjepa2-tiny')
     loaded = load_official(original, 'vjepa2-tiny')
     state = keys.to_hf(loaded.encoder.state_dict(), loaded.predictor.state_dict(), loaded.model)
-    save_file({name: value.detach().clone().contiguous() for name, value in state.items()},
-              tmp_path / 'model.safetensors')
-    theirs = export_official(tmp_path / 'model.safetensors', 'vjepa2', 'tiny', tmp_path / 'theirs', progress=quiet)
+    save_file(
+        {name: value.detach().clone().contiguous() for name, value in state.items()},
+        tmp_path / 'model.safetensors',
+    )
+    theirs = export_official(
+        tmp_path / 'model.safetensors', 'vjepa2', 'tiny', tmp_path / 'theirs', progress=quiet
+    )
     ours = export_official(original, 'vjepa2', 'tiny', tmp_path / 'ours', progress=quiet)
     assert theirs.manifest.weights.which == 'encoder' and theirs.manifest.training['layout'] == 'huggingface'
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
-    first, second = (open_session(bundle, threads=1).step(frames_of(images, 0.25)).tokens for bundle in (theirs, ours))
+    first, second = (
+        open_session(bundle, threads=1).step(frames_of(images, 0.25)).tokens for bundle in (theirs, ours)
+    )
     assert np.array_equal(first, second)
 
 
 def refused(path, *arguments, family='vjepa2', model='tiny'):
     """Run the command, which must fail; return its one sentence."""
     out = path.parent / 'bundle'
-    status = cli.main(['export', str(path), '--family', family, '--model', model, '--out', str(out), *arguments])
+    status = cli.main(
+        ['export', str(path), '--family', family, '--model', model, '--out', str(out), *arguments]
+    )
     assert status == 2 and not out.exists()
 
 
-@pytest.mark.parametrize('arguments, words', [
-    (['--frames', '7'], 'must be a multiple of 2, or 1, found 7'),
-    (['--image-size', '72'], 'must be multiples of its patch (16), found 72x72'),
-    (['--image-size', '64', '64', '3'], '--image-size takes one side, or height and width, found 3 numbers'),
-    (['--frame-period', '-1'], 'expected a frame period above 0'),
-    (['--precision', 'int8'], 'int8 needs recordings to calibrate with'),
-])
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['--frames', '7'], 'must be a multiple of 2, or 1, found 7'),
+        (['--image-size', '72'], 'must be multiples of its patch (16), found 72x72'),
+        (
+            ['--image-size', '64', '64', '3'],
+            '--image-size takes one side, or height and width, found 3 numbers',
+        ),
+        (['--frame-period', '-1'], 'expected a frame period above 0'),
+        (['--precision', 'int8'], 'int8 needs recordings to calibrate with'),
+    ],
+)
 def test_wrong_arguments(weights, capsys, arguments, words):
     refused(weights('vjepa2-tiny'), *arguments)
     assert words in capsys.readouterr().err

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Precision in the graph: which operators change, that what is computed is what the graph says, and what is refused."""
+"""
+Precision in the graph: which operators change, that what is computed is what the graph says, and what is
+refused.
+"""
 
 import numpy as np
 import onnx
@@ -16,11 +19,20 @@ WIDTH, TOKENS = 8, 6
 
 
 def block(scale=0.3, seed=0):
-    """A graph with one of everything: convolution, linear layers, attention, softmax, norm and residual sum."""
+    """
+    A graph with one of everything: convolution, linear layers, attention, softmax, norm and residual sum.
+    """
     rng = np.random.default_rng(seed)
-    weights = {name: (rng.normal(0, scale, shape)).astype(np.float32) for name, shape in {
-        'kernel': (WIDTH, 3, 4, 4), 'qk': (WIDTH, WIDTH), 'bias': (WIDTH,), 'gemm': (WIDTH, WIDTH),
-        'gemm_bias': (WIDTH,)}.items()}
+    weights = {
+        name: (rng.normal(0, scale, shape)).astype(np.float32)
+        for name, shape in {
+            'kernel': (WIDTH, 3, 4, 4),
+            'qk': (WIDTH, WIDTH),
+            'bias': (WIDTH,),
+            'gemm': (WIDTH, WIDTH),
+            'gemm_bias': (WIDTH,),
+        }.items()
+    }
     weights |= {'ones': np.ones(WIDTH, np.float32), 'shape': np.array([TOKENS, WIDTH])}
     nodes = [
         ('Cast', ['frames'], 'pixels', {'to': TensorProto.FLOAT}),
@@ -39,11 +51,15 @@ def block(scale=0.3, seed=0):
         ('Add', ['x', 'out'], 'tokens', {}),
     ]
     graph = helper.make_graph(
-        [helper.make_node(kind, inputs, [output], name=f'{kind}_{output}', **attributes)
-         for kind, inputs, output, attributes in nodes], 'block',
+        [
+            helper.make_node(kind, inputs, [output], name=f'{kind}_{output}', **attributes)
+            for kind, inputs, output, attributes in nodes
+        ],
+        'block',
         [helper.make_tensor_value_info('frames', TensorProto.UINT8, [1, 3, 8, 12])],
         [helper.make_tensor_value_info('tokens', TensorProto.FLOAT, [TOKENS, WIDTH])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()])
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 20)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -56,7 +72,10 @@ def pixels(seed=0):
 def types(model):
     """Return the element type of every value of a model, as strict inference finds them."""
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, check_type=True).graph
-    found = {v.name: v.type.tensor_type.elem_type for v in (*inferred.input, *inferred.output, *inferred.value_info)}
+    found = {
+        v.name: v.type.tensor_type.elem_type
+        for v in (*inferred.input, *inferred.output, *inferred.value_info)
+    }
     return found | {tensor.name: tensor.data_type for tensor in inferred.initializer}
 
 
@@ -93,8 +112,9 @@ def test_the_float32_stand_in_computes_what_a_literal_evaluation_of_the_graph_do
     assert not set(types(stand_in)) & {None}
     found = run_unoptimised(stand_in, pixels(seed))
     exact = ReferenceEvaluator(block(seed=seed)).run(None, pixels(seed))[0]
-    step = {'fp16': 2.0 ** -10, 'bf16': 2.0 ** -7}[name]
-    assert np.abs(found - literal).max() <= 2 * step * np.abs(literal).max()  # sums in another order, then rounded
+    step = {'fp16': 2.0**-10, 'bf16': 2.0**-7}[name]
+    # sums in another order, then rounded
+    assert np.abs(found - literal).max() <= 2 * step * np.abs(literal).max()
     assert 0 < np.abs(found - exact).max() <= 40 * step
 
 
@@ -103,7 +123,9 @@ def run_unoptimised(model, feeds):
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=['CPUExecutionProvider']
+    )
     return session.run(None, feeds)[0]
 
 
@@ -119,15 +141,20 @@ def test_a_weight_beyond_float16_is_named():
 def int8(tmp_path_factory):
     folder = tmp_path_factory.mktemp('int8')
     onnx.save(block(), folder / 'block.onnx')
-    precision.convert(folder / 'block.onnx', folder / 'int8.onnx', 'int8', (pixels(seed) for seed in range(8)))
+    precision.convert(
+        folder / 'block.onnx', folder / 'int8.onnx', 'int8', (pixels(seed) for seed in range(8))
+    )
     return onnx.load(folder / 'int8.onnx')
 
 
 def test_int8_is_in_linear_layers_alone(int8):
     """Not at products of two activations, not at the convolution, not at residual sums, norms and softmax."""
     of = {output: node for node in int8.graph.node for output in node.output}
-    quantised = {node.name for node in int8.graph.node
-                 if any(of.get(value) is not None and of[value].op_type == 'DequantizeLinear' for value in node.input)}
+    quantised = {
+        node.name
+        for node in int8.graph.node
+        if any(of.get(value) is not None and of[value].op_type == 'DequantizeLinear' for value in node.input)
+    }
     assert quantised == {'MatMul_projected', 'Gemm_out'}
 
 

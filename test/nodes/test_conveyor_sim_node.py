@@ -75,7 +75,8 @@ def problem(words):
 
 def test_the_parameter_file_has_every_parameter_with_its_default():
     file = yaml.safe_load(find_config('conveyor_sim.yaml').read_text())
-    assert file['/**/conveyor_sim']['ros__parameters'] == {spec.name: spec.default for spec in (*PARAMETERS, *COMMON)}
+    defaults = {spec.name: spec.default for spec in (*PARAMETERS, *COMMON)}
+    assert file['/**/conveyor_sim']['ros__parameters'] == defaults
 
 
 def test_pictures_come_with_calibration_clock_and_truth_as_the_cell_has_them(peer):

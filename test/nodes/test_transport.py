@@ -39,9 +39,9 @@ def send_and_receive(width, height):
 @pytest.mark.parametrize('width, height', [(640, 480), (1280, 720)])
 def test_raw_camera_of_another_process_arrives_whole(width, height):
     """
-    Nearly all arrive; without the profile it is half or less. How many exactly is for `jepa bench transport` to say: where
-    other processes take the CPU for 0.2 s, the reader's queue of five overflows, whatever the transport. So the best of
-    five runs counts.
+    Nearly all arrive; without the profile it is half or less. How many exactly is for `jepa bench transport`
+    to say: where other processes take the CPU for 0.2 s, the reader's queue of five overflows, whatever the
+    transport. So the best of five runs counts.
     """
     runs = []
     while len(runs) < 5 and (not runs or runs[-1][0] < 0.99):

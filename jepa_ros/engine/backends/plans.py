@@ -32,7 +32,8 @@ MAGIC = b'jepa_ros plan 1 '
 HEARTBEAT = 10.0  # s between two lines in the log while nothing else is heard
 POLL = 0.1  # s between two looks at a lock
 
-#: Set by a process that was asked to end: its builds, and its waiting for those of others, raise BuildStopped.
+#: Set by a process that was asked to end: its builds, and its waiting for those of others, raise
+# BuildStopped.
 ending = threading.Event()
 
 _log = logging.getLogger(__name__)
