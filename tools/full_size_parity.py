@@ -135,9 +135,10 @@ def encoder_rows(model, clip, encoder, theirs):
     state = AsDouble(keys.to_official(encoder.state_dict(), model, 'encoder'))
     if model.family == 'ijepa':
         state['patch_embed.proj.weight'] = state['patch_embed.proj.weight'][:, :, None]
+    filled = frames if model.modalities else frames.expand(-1, -1, max(clip.frames, model.tubelet), -1, -1)
     equations, levels = encoder_equations(), slice(None) if encoder.hierarchical else slice(-1, None)
     yield compared('encoder', 'equations', TOKENS, lambda: encoder(frames, ids=ids)[0], lambda: torch.cat(
-        equations(state, model, frames[0].double(), ids[0].tolist())[levels], -1))
+        equations(state, model, filled[0].double(), ids[0].tolist())[levels], -1))
 
 
 def predictor_rows(model, clip, predictor, theirs):
