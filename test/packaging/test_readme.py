@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README says what the code says."""
+"""The README and the pages in docs say what the code says."""
 import importlib
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from jepa_ros.cli import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / 'README.md').read_text()
+SIMULATOR = (REPOSITORY / 'docs' / 'simulator.md').read_text()
 ROW = re.compile(r'^\| `(\w+)` \| ([^|]*?) ?\| ', re.MULTILINE)
 
 
@@ -19,13 +20,28 @@ def rows(text):
     return {name: value.strip('`') for name, value in ROW.findall(text)}
 
 
-@pytest.mark.parametrize('node', ['perception_node', 'controller_node', 'camera_replay_node'])
-def test_parameters_are_those_of_the_nodes(node):
+@pytest.mark.parametrize('page, node', [
+    (README, 'perception_node'), (README, 'controller_node'), (README, 'camera_replay_node'),
+    (SIMULATOR, 'conveyor_sim_node')], ids=lambda value: value if len(value) < 20 else '')
+def test_parameters_are_those_of_the_nodes(page, node):
     pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
     specs = importlib.import_module(f'jepa_ros.nodes.{node}').PARAMETERS
-    table = rows(README.split(f'\n`{node}`\n\n')[1].split('\n\n')[0])
+    table = rows(page.split(f'\n`{node}`\n\n')[1].split('\n\n')[0])
     defaults = {name: yaml.safe_load(value) if value else '' for name, value in table.items()}
     assert defaults == {spec.name: spec.default for spec in specs}
+
+
+def test_topics_are_those_of_the_simulator():
+    pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
+    from jepa_ros.nodes import conveyor_sim_node as node
+    from jepa_ros.sim import interventions
+    table = dict(re.findall(r'^\| `([^`]+)`[^|]*\| (`.*?) \|', SIMULATOR.split('## Parameters')[0], re.MULTILINE))
+    truth = {name: kind for name, kind in table.items() if name in node.TOPICS.values()}
+    assert set(truth) == set(node.TOPICS.values())
+    assert {kind.strip('`').split('/')[1] for kind in truth.values()} == set(node.TYPES)
+    assert set(table) - set(truth) == {
+        'camera/image_raw', 'camera/camera_info', '/clock', 'twist', 'gripper', '~/intervene', '~/reset'}
+    assert all(re.search(rf'`{word}\b', SIMULATOR) for word in interventions.KINDS)
 
 
 def test_parameters_of_all_nodes_are_named():
@@ -40,7 +56,7 @@ def test_commands_are_those_of_the_command_line():
     assert named == set(COMMANDS)
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/development.md'])
+@pytest.mark.parametrize('page', ['README.md', 'docs/development.md', 'docs/simulator.md'])
 def test_links_lead_somewhere(page):
     text = (REPOSITORY / page).read_text()
     for target in re.findall(r'\]\((?!http)([^)#]+)', text):
