@@ -24,9 +24,10 @@ from jepa_ros.demo.figures import CAMERA, CONTROLLER, PERCEPTION, Figures
 from jepa_ros.demo.isolation import isolate
 from jepa_ros.demo.monitor import Monitor
 from jepa_ros.demo.processes import ProcessGroup
-from jepa_ros.demo.recorder import BagRecorder, RecorderError
+from jepa_ros.demo.recorder import BagRecorder
 from jepa_ros.demo.topics import Topics
 from jepa_ros.engine.bundle import Bundle
+from jepa_ros.errors import JepaError
 from jepa_ros.nodes.graph import NodeSpec, replay_graph
 
 START_UP = 60.0  # s within which all nodes must work; a second or two on an idle machine
@@ -78,7 +79,7 @@ def run_demo(options: Options) -> int:
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecorderError(f'expected a directory to write in at {options.out}, found: {error}') from error
+        raise JepaError(f'expected a directory to write in at {options.out}, found: {error}') from error
     figures = Figures(bundle.manifest.slice_period, bundle.manifest.future_space == 'latents')
     recorder = BagRecorder(options.out / 'bag')
     try:

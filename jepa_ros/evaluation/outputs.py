@@ -4,38 +4,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.rosbag2.errors import WriterError
-from rosbags.typesys import Stores, get_typestore
 
 from jepa_ros.clouds import CloudBytes, encode_futures, encode_latents
+from jepa_ros.data.bag_output import BagOutput
 from jepa_ros.engine.bundle import Bundle
-from jepa_ros.errors import JepaError
 from jepa_ros.evaluation.offline import Step
 from jepa_ros.latents import pool
 
 CLOUD, STRING = 'sensor_msgs/msg/PointCloud2', 'std_msgs/msg/String'
-_FOREVER = QosTime(0, 0)
-_LATCHED = Qos(
-    QosHistory.KEEP_LAST,
-    1,
-    QosReliability.RELIABLE,
-    QosDurability.TRANSIENT_LOCAL,
-    _FOREVER,
-    _FOREVER,
-    QosLiveliness.AUTOMATIC,
-    _FOREVER,
-    False,
-)
-
-
-class OutputError(JepaError):
-    """The bag of outputs cannot be written."""
 
 
 def namespaces(topics: list[str]) -> list[str]:
@@ -57,38 +36,27 @@ def namespaces(topics: list[str]) -> list[str]:
 
 class OutputBag:
     """
-    One bag; an earlier bag at the same place is replaced.
+    One bag of outputs.
 
-    :param path: directory of the bag; its parents are made.
-    :raises OutputError: something else is there, or it cannot be written.
+    :param path: directory of the bag, as `BagOutput` takes it.
+    :raises BagOutputError: something else is there, or it cannot be written.
     """
 
     def __init__(self, path: Path):
-        if path.exists():
-            if not list(path.glob('*.mcap')):
-                raise OutputError(f'expected no file or an earlier bag at {path}, found something else')
-            shutil.rmtree(path)
-        self._types = get_typestore(Stores.LATEST)
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer.open()
-        except (OSError, WriterError) as error:
-            raise OutputError(f'expected to write a bag at {path}, found: {error}') from error
+        self._bag = BagOutput(path)
+        self._types = self._bag.types
 
     def camera(self, namespace: str, bundle: Bundle, publish: str) -> CameraOutputs:
         """Return what takes the steps of one camera. :param publish: as the node's parameter of that name."""
         return CameraOutputs(self, f'{namespace}/perception', bundle, publish)
 
     def add(self, topic: str, msgtype: str, latched: bool = False):
-        """Declare a topic; returns its connection."""
-        return self._writer.add_connection(
-            topic, msgtype, typestore=self._types, offered_qos_profiles=[_LATCHED] if latched else []
-        )
+        """Declare a topic of a standard type; returns its connection."""
+        return self._bag.add(topic, msgtype, latched)
 
     def write(self, connection, log_ns: int, message) -> None:
-        """Append a message."""
-        self._writer.write(connection, log_ns, self._types.serialize_cdr(message, message.__msgtype__))
+        """Append a message, as rosbags has it."""
+        self._bag.write(connection, log_ns, self._types.serialize_cdr(message, message.__msgtype__))
 
     def cloud(self, cloud: CloudBytes, stamp_ns: int, frame_id: str):
         """Return a cloud as a message."""
@@ -120,7 +88,7 @@ class OutputBag:
 
     def close(self) -> None:
         """Write the index and the metadata."""
-        self._writer.close()
+        self._bag.close()
 
 
 class CameraOutputs:

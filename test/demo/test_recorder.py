@@ -5,7 +5,8 @@ import pytest
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from jepa_ros.demo.recorder import BagRecorder, RecorderError
+from jepa_ros.data.bag_output import BagOutputError
+from jepa_ros.demo.recorder import BagRecorder
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 
@@ -63,12 +64,12 @@ def test_an_earlier_bag_is_replaced(tmp_path):
 def test_what_is_no_bag_is_never_removed(tmp_path):
     (tmp_path / 'bag').mkdir()
     (tmp_path / 'bag' / 'thesis.tex').write_text('years of work')
-    with pytest.raises(RecorderError, match='an earlier bag'):
+    with pytest.raises(BagOutputError, match='an earlier bag'):
         BagRecorder(tmp_path / 'bag')
     assert (tmp_path / 'bag' / 'thesis.tex').exists()
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(RecorderError, match='expected to write a bag'):
+    with pytest.raises(BagOutputError, match='expected to write a bag'):
         BagRecorder(tmp_path / 'file' / 'bag')

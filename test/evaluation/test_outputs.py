@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from recorded import START_NS, camera, write_bag
 
 from jepa_ros.clouds import decode_futures, decode_latents
+from jepa_ros.data.bag_output import BagOutputError
 from jepa_ros.data.recordings import open_recording
 from jepa_ros.evaluation.offline import OfflineRun
-from jepa_ros.evaluation.outputs import OutputBag, OutputError, namespaces
+from jepa_ros.evaluation.outputs import OutputBag, namespaces
 from jepa_ros.evaluation.replay import Options, Subject, replay
 
 
@@ -108,5 +109,5 @@ def test_an_earlier_bag_is_replaced_and_nothing_else(tmp_path):
     OutputBag(tmp_path / 'out').close()
     OutputBag(tmp_path / 'out').close()
     (tmp_path / 'mine').mkdir()
-    with pytest.raises(OutputError, match='something else'):
+    with pytest.raises(BagOutputError, match='something else'):
         OutputBag(tmp_path / 'mine')
