@@ -39,8 +39,8 @@ from jepa_ros.nodes.lifecycle import ManagedNode, run
 from jepa_ros.nodes.messages import byte_array, image_message, to_ns, to_stamp
 from jepa_ros.nodes.parameters import ParameterSpec
 from jepa_ros.nodes.player import Pace
-from jepa_ros.sim import seeds
-from jepa_ros.sim.cell import COMMAND_TIMEOUT, ConveyorCell
+from jepa_ros.sim import interventions, seeds
+from jepa_ros.sim.cell import COMMAND_TIMEOUT, FRAMES, ConveyorCell
 from jepa_ros.sim.hall import SimError
 from jepa_ros.sim.labels import Label, labels
 
@@ -169,6 +169,7 @@ class ConveyorSimNode(ManagedNode):
     def _on_twist(self, message: TwistStamped) -> None:
         stamp_ns = to_ns(message.header.stamp)
         age = self._loop.cell.now - stamp_ns / 1e9 if stamp_ns else 0.0  # a zero stamp says nothing
+        frame = message.header.frame_id or 'base_link'
         parts = message.twist.linear, message.twist.angular
         twist = [getattr(part, axis) for part in parts for axis in 'xyz']
         if not all(map(math.isfinite, twist)):
@@ -177,8 +178,9 @@ class ConveyorSimNode(ManagedNode):
             self._refuse(f'stamps were more than {COMMAND_TIMEOUT:g} s old')
         elif age < -COMMAND_TIMEOUT:
             self._refuse('stamps lay in the future of the simulated clock: its sender needs use_sim_time')
+        elif frame not in FRAMES:
+            self._refuse(f'the frame of a velocity is one of {", ".join(FRAMES)}')
         else:
-            frame = message.header.frame_id or 'base_link'
             self._loop.offer(lambda cell: cell.command(twist, frame))
 
     def _on_gripper(self, message: Float64MultiArray) -> None:
@@ -193,11 +195,14 @@ class ConveyorSimNode(ManagedNode):
         try:
             number = float(value or 0)
         except ValueError:
-            self._refuse(f"an intervention is a word and a number, such as 'nudge 0.7', got '{message.data}'")
+            kind = ''
+        if kind not in interventions.KINDS:
+            self._refuse(f"an intervention is one of {', '.join(interventions.KINDS)}, and a number")
             return
         self._loop.offer(lambda cell: cell.intervene(kind, number))
 
     def _refuse(self, reason: str) -> None:
+        # Reasons are a handful: what came is not in them, or a controller gone wild would fill log and memory.
         if reason not in self._refused:
             self.get_logger().warning(f'a command is refused: {reason}')
         self._refused[reason] = self._refused.get(reason, 0) + 1
