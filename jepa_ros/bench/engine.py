@@ -25,7 +25,7 @@ import torch
 from jepa_ros.engine import bookkeeping
 from jepa_ros.engine.backends import EngineError, open_graph, tensorrt
 from jepa_ros.engine.manifest import Architecture
-from jepa_ros.errors import JepaError
+from jepa_ros.errors import JepaError, one_line
 from jepa_ros.export.graphs import ClipGraph, write_onnx
 from jepa_ros.nets.sizes import size as size_of
 from jepa_ros.nets.vit import Encoder, EncoderConfig
@@ -211,7 +211,7 @@ def _torch(device: str, compiled: bool) -> Callable[[Task], Subject]:
         try:
             run()
         except Exception as error:  # torch.compile needs a compiler, and raises what it likes
-            raise EngineError(f'expected torch to run, found {" ".join(str(error).split())[:200]}') from error
+            raise EngineError(f'expected torch to run, found {one_line(error)[:200]}') from error
         return Subject(lambda: run().float().cpu().numpy(), (_on_cuda if device == 'cuda' else _on_host)(run))
 
     return open_subject

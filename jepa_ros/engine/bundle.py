@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from jepa_ros.engine.manifest import ENCODER, FORECASTER, READOUT, BundleError, Manifest
+from jepa_ros.errors import one_line
 from jepa_ros.paths import find_bundle
 
 MANIFEST = 'manifest.yaml'
@@ -72,7 +73,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest.from_dict(yaml.safe_load(path.read_text(encoding='utf-8')))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BundleError(f'{path}: expected YAML, found {" ".join(str(error).split())}') from error
+        raise BundleError(f'{path}: expected YAML, found {one_line(error)}') from error
     except BundleError as error:
         raise BundleError(f'{path}: {error}') from error
 

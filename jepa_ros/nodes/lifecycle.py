@@ -22,7 +22,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from jepa_ros.engine.backends import plans
-from jepa_ros.errors import JepaError
+from jepa_ros.errors import JepaError, one_line
 from jepa_ros.nodes import transport
 from jepa_ros.nodes.diagnostics import ERROR, Health
 from jepa_ros.nodes.logs import forward_logging
@@ -155,7 +155,7 @@ class ManagedNode(LifecycleNode):
         except JepaError as error:
             self.fault = f'could not {verb}: {error}'
         except Exception as error:  # a fault of ours or of a library: the type helps whoever looks for it
-            self.fault = f'could not {verb}: {type(error).__name__}: {" ".join(str(error).split())}'
+            self.fault = f'could not {verb}: {type(error).__name__}: {one_line(error)}'
         else:
             return TransitionCallbackReturn.SUCCESS
         self.get_logger().error(self.fault)

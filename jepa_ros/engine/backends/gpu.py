@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_ros.engine.backends.graph import EngineError
+from jepa_ros.errors import one_line
 
 DRIVER = 'libcuda.so.1'
 
@@ -181,8 +182,7 @@ class Gpu:
         try:
             status, *values = getattr(self._driver, name)(*arguments)
         except (RuntimeError, OSError) as error:  # the driver's library lacks the function, or does not load
-            found = ' '.join(str(error).split())
-            raise EngineError(f'expected CUDA to work, found {name}: {found}') from error
+            raise EngineError(f'expected CUDA to work, found {name}: {one_line(error)}') from error
         if int(status):
             raise EngineError(f'expected CUDA to work, found {name}: {status.name}')
         return values[0] if values else None

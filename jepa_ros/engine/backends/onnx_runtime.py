@@ -7,6 +7,7 @@ import numpy as np
 
 from jepa_ros.engine.backends import plans
 from jepa_ros.engine.backends.graph import EngineError, Graph, Tensor
+from jepa_ros.errors import one_line
 
 _DTYPES = {'tensor(float)': np.float32, 'tensor(uint8)': np.uint8, 'tensor(int64)': np.int64}
 
@@ -77,7 +78,7 @@ class OnnxRuntimeGraph(Graph):
             self._session = onnxruntime.InferenceSession(str(path), options,
                                                          providers=_providers(provider, path))
         except Exception as error:  # ONNX Runtime's own have no common base
-            raise EngineError(f'{path}: expected a graph for ONNX Runtime, found {_line(error)}') from error
+            raise EngineError(f'{path}: expected a graph for ONNX Runtime, found {one_line(error)}') from error
         self.inputs = tuple(_tensor(path, node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(path, node) for node in self._session.get_outputs())
         if provider != CPU:
@@ -97,7 +98,7 @@ class OnnxRuntimeGraph(Graph):
         try:
             values = self._session.run(None, feeds)
         except Exception as error:
-            raise EngineError(f'expected the graph to run, found {_line(error)}') from error
+            raise EngineError(f'expected the graph to run, found {one_line(error)}') from error
         return {tensor.name: value for tensor, value in zip(self.outputs, values)}
 
 
@@ -118,7 +119,3 @@ def _tensor(path: Path, node) -> Tensor:
         raise EngineError(f"{path}: expected {', '.join(_DTYPES)} for '{node.name}', found {node.type}")
     shape = tuple(n if isinstance(n, int) else None for n in node.shape)
     return Tensor(node.name, shape, np.dtype(_DTYPES[node.type]))
-
-
-def _line(error: Exception) -> str:
-    return ' '.join(str(error).split())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jepa_ros.engine.backends.graph import EngineError, Graph, Tensor
+from jepa_ros.errors import one_line
 
 _DTYPES = {'f32': np.float32, 'u8': np.uint8, 'i64': np.int64}
 
@@ -45,7 +46,7 @@ class OpenVinoGraph(Graph):
             graph = core.read_model(str(path))
             model = core.compile_model(graph, 'CPU', properties)
         except Exception as error:  # OpenVINO raises RuntimeError and others
-            raise EngineError(f'{path}: expected a graph for OpenVINO, found {_line(error)}') from error
+            raise EngineError(f'{path}: expected a graph for OpenVINO, found {one_line(error)}') from error
         self._request = model.create_infer_request()
         # Of the graph as it was read: compiled outputs also bear the names of tensors inside.
         self.inputs = tuple(_tensor(path, port) for port in graph.inputs)
@@ -59,7 +60,7 @@ class OpenVinoGraph(Graph):
         try:
             values = self._request.infer(feeds, share_inputs=True, share_outputs=False)
         except Exception as error:
-            raise EngineError(f'expected the graph to run, found {_line(error)}') from error
+            raise EngineError(f'expected the graph to run, found {one_line(error)}') from error
         return {tensor.name: value for tensor, value in zip(self.outputs, values.to_tuple())}
 
 
@@ -69,7 +70,3 @@ def _tensor(path: Path, port) -> Tensor:
         raise EngineError(f"{path}: expected {', '.join(_DTYPES)} for '{port.get_any_name()}', found {kind}")
     shape = tuple(None if n.is_dynamic else n.get_length() for n in port.get_partial_shape())
     return Tensor(port.get_any_name(), shape, np.dtype(_DTYPES[kind]))
-
-
-def _line(error: Exception) -> str:
-    return ' '.join(str(error).split())

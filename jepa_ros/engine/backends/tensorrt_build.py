@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jepa_ros.engine.backends import plans
 from jepa_ros.engine.backends.graph import EngineError
+from jepa_ros.errors import one_line
 
 PRECISION = 'strongly typed, no TF32'
 
@@ -47,7 +48,7 @@ def build(trt, path: Path, timing_cache: Path | None = None, progress: Progress 
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(path)):
         found = '; '.join(parser.get_error(i).desc() for i in range(parser.num_errors)) or log.said()
-        raise EngineError(f'{path}: expected a graph that TensorRT can parse, found {_line(found)}')
+        raise EngineError(f'{path}: expected a graph that TensorRT can parse, found {one_line(found)}')
     config = builder.create_builder_config()
     if hasattr(trt.BuilderFlag, 'TF32'):
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -95,12 +96,12 @@ def _make_logger(trt):
         def log(self, severity, message):
             if severity in errors:
                 self.errors.append(message)
-                _log.warning('TensorRT: %s', _line(message))
+                _log.warning('TensorRT: %s', one_line(message))
             elif severity == trt.ILogger.WARNING:  # advice to whoever writes networks
-                _log.debug('TensorRT: %s', _line(message))
+                _log.debug('TensorRT: %s', one_line(message))
 
         def said(self) -> str:
-            return _line('; '.join(self.errors)) or 'no word of why'
+            return one_line('; '.join(self.errors)) or 'no word of why'
 
     return Logger()
 
@@ -216,7 +217,3 @@ def _make_monitor(trt, tell: Callable[[str, int, int], bool]):
                     self._running = tell(phase, done, self._steps[phase]) and self._running
 
     return Monitor()
-
-
-def _line(text: str) -> str:
-    return ' '.join(str(text).split())
