@@ -114,7 +114,13 @@ def describe(official, clip, name, period, horizons, precision):
         architecture=families.architecture(model),
         forecaster=forecaster,
         files=placeholders(forecaster is not None, False),
-        training={'model': model.name, 'layout': official.layout, 'files': list(official.files)},
+        training={
+            'model': model.name,
+            'layout': official.layout,
+            'files': list(official.files),
+            # Which learned query asks for the futures: see `load_official`.
+            **({'mask_index': official.predictor.mask_index} if horizons else {}),
+        },
     )
 
 

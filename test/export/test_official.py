@@ -95,6 +95,7 @@ def test_v_jepa_2_becomes_a_clip_bundle_with_discrete_futures(weights, tmp_path)
     assert (
         manifest.weights.sha256 == file_sha256(path) and 'facebookresearch/vjepa2' in manifest.weights.source
     )
+    assert manifest.training['mask_index'] == 1
     assert manifest.parity_inputs == '2 windows of numbers' and max(manifest.parity.values()) < 1e-4
     assert 'in the space of LayerNorm of the latents' in (bundle.path / 'README.md').read_text()
 

@@ -34,8 +34,8 @@ class PredictorShape:
 
     :param size: its own width, depth, heads and feed-forward width.
     :param out_width: features of its output: of the encoder's space, or of the teacher's.
-    :param mask_tokens: how many it has; `mask_index` is the one to use: the authors' default, except in
-        V-JEPA 2.1.
+    :param mask_tokens: how many it has; `mask_index` is the one to use, where training reached it
+        (`loading.load_official`): the authors' default, except in V-JEPA 2.1.
     :param levels: encoder outputs that are joined into its input, first to last: 1, or 4 in V-JEPA 2.1's g
         and G, where `out_width` counts all four as well (the last of them is the encoder's output).
     :param action_conditioned: it predicts frame by frame from actions and states (V-JEPA 2-AC).
