@@ -13,6 +13,7 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import yaml
 
@@ -307,6 +308,12 @@ class Config:
         ):
             if len(set(found)) != len(found) or not set(found) <= set(choice):
                 raise JepaError(f'{key} takes {", ".join(choice)}, none twice, found {", ".join(found)}')
+        for key, found in (
+            ('data.aspect', self.data.aspect),
+            ('distillation.image_size', self.distillation.image_size),
+        ):
+            if len(found) not in (0, 2):
+                raise JepaError(f'configuration key {key} takes two numbers or none, found {found}')
         self._check_encoder()
         if 'heads' in self.stages and self.heads.steps or self.pretraining.forecast:
             self._check_forecaster()
@@ -361,6 +368,11 @@ class Config:
             )
         if self.pretraining.context_loss and self.pretraining.objective == 'ijepa':
             raise JepaError('pretraining.context_loss belongs to vjepa, found it with ijepa')
+        start, end = self.pretraining.context_loss_rise
+        if start >= end:
+            raise JepaError(
+                f'pretraining.context_loss_rise takes two ascending updates, found {start}, {end}'
+            )
 
     def _check_forecaster(self):
         """
@@ -395,19 +407,27 @@ def load(path, overrides=()):
     :raises JepaError: naming the key, what was expected and what was found.
     """
     try:
-        values = yaml.safe_load(open(path, encoding='utf-8').read()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        values = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise JepaError(f'cannot read the configuration {path}: {error}') from error
     for override in overrides:
-        name, equals, text = override.partition('=')
-        if not equals:
-            raise JepaError(f'--set takes section.key=value, found {override!r}')
-        *sections, key = name.split('.')
-        target = values
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[key] = yaml.safe_load(text)
+        _override(values, override)
     return from_dict(values)
+
+
+def _override(values, override):
+    """:param values: nested dictionary, changed in place; `override`: `section.key=value`."""
+    name, equals, text = override.partition('=')
+    *sections, key = name.split('.')
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {}) if isinstance(target, dict) else None
+    if not equals or not isinstance(target, dict):
+        raise JepaError(f'--set takes section.key=value, found {override!r}')
+    try:
+        target[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise JepaError(f'--set takes a value in YAML, found {override!r}') from error
 
 
 def from_dict(values):
@@ -515,6 +535,8 @@ def _build(cls, values, prefix):
             if dataclasses.is_dataclass(kind)
             else _typed(kind, value, prefix + key)
         )
+        if kind in (list[int], list[float]) and len(fields[key].default_factory()) == 2 != len(value):
+            raise JepaError(f'configuration key {prefix}{key} takes two numbers, found {value}')
     return cls(**built)
 
 

@@ -83,6 +83,10 @@ def test_the_two_conveyor_runs_differ_in_nothing_but_the_encoder():
         ({'parallel': 'dpp'}, 'parallel takes auto, none, ddp, fsdp, none twice, found dpp'),
         ({'pretraining': {'norm': 'l3'}}, 'pretraining.norm takes l1, l2, smooth_l1'),
         ({'heads': {'rate_end': 'low'}}, "heads.rate_end takes float, found 'low'"),
+        ({'data': {'crop': [0.5]}}, r'data.crop takes two numbers, found \[0.5\]'),
+        ({'encoder': {'image_size': [64, 64, 3]}}, 'encoder.image_size takes two numbers'),
+        ({'data': {'aspect': [1.0]}}, r'data.aspect takes two numbers or none, found \[1.0\]'),
+        ({'pretraining': {'context_loss_rise': [9, 9]}}, 'context_loss_rise takes two ascending updates'),
         ({'readout': {'name': 'handle'}}, "readout.name must be a key of data.labels .*found 'handle'"),
     ],
 )
@@ -97,8 +101,11 @@ def test_overrides_and_round_trip(tmp_path, values):
     config = configuration.load(path, ['heads.steps=9', 'data.stretch=[1.0, 1.2]'])
     assert config.heads.steps == 9 and config.data.stretch == [1.0, 1.2]
     assert configuration.from_dict(configuration.to_dict(config)) == config
-    with pytest.raises(JepaError, match="--set takes section.key=value, found 'heads.steps'"):
-        configuration.load(path, ['heads.steps'])
+    for wrong in ('heads.steps', 'name.steps=3', 'name.steps.first=3'):
+        with pytest.raises(JepaError, match=f"--set takes section.key=value, found '{wrong}'"):
+            configuration.load(path, [wrong])
+    with pytest.raises(JepaError, match='--set takes a value in YAML, found .*crop'):
+        configuration.load(path, ['data.crop=[0.5'])
 
 
 def test_the_reference_names_every_key_once():
