@@ -118,7 +118,7 @@ def test_published_weights_start_an_encoder(name, values, tmp_path, monkeypatch)
 
 
 def test_a_published_image_encoder_is_inflated_and_its_licence_is_kept(values, tmp_path, monkeypatch):
-    model, encoder = published('ijepa-vith14', tmp_path, patch=16)
+    model, encoder = published('ijepa-vith14', tmp_path, patch=16, image_size=64)
     monkeypatch.setitem(families.MODELS, 'ijepa-vith14', model)
     values |= {'init_from': str(tmp_path / 'published.pt'), 'init_model': 'ijepa-vith14'}
     config = configuration.from_dict(values)
