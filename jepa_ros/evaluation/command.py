@@ -8,6 +8,15 @@ from pathlib import Path
 
 from jepa_ros import host
 
+DESCRIPTION = """\
+Run recordings through a bundle as the perception node would and compare every forecast with what the encoder
+sees later. Skill is 1 - error / error of a baseline; baselines are the newest latent unchanged (persistence)
+and the same drawn towards the training mean by the factor that is best on these very recordings (shrunk)."""
+EXAMPLES = """\
+Examples:
+  jepa evaluate forecast conveyor_stream data/sim/heldout --labels /sim/handle
+  jepa evaluate forecast models/mine my.mp4 --json figures.json"""
+
 
 def configure(parser):
     """Declare the command's arguments."""
@@ -17,13 +26,8 @@ def configure(parser):
         'forecast',
         help='skill of the futures, error of the readout',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Run recordings through a bundle as the perception node would and compare every forecast '
-        'with what the encoder sees later. Skill is 1 - error / error of a baseline; baselines are the '
-        'newest latent unchanged (persistence) and the same drawn towards the training mean by the factor that '
-        'is best on these very recordings (shrunk).',
-        epilog='Examples:\n'
-        '  jepa evaluate forecast conveyor_stream data/sim/heldout --labels /sim/handle\n'
-        '  jepa evaluate forecast models/mine my.mp4 --json figures.json',
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
     )
     forecast.add_argument('bundle', help='an engine bundle: path, or name of one that ships')
     forecast.add_argument('recordings', nargs='+', help='videos, bags, folders or globs')

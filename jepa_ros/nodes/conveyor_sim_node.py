@@ -202,7 +202,7 @@ class ConveyorSimNode(ManagedNode):
         self._loop.offer(lambda cell: cell.intervene(kind, number))
 
     def _refuse(self, reason: str) -> None:
-        # Reasons are a handful: what came is not in them, or a controller gone wild would fill log and memory.
+        # A reason does not say what came: a controller gone wild would fill log and memory.
         if reason not in self._refused:
             self.get_logger().warning(f'a command is refused: {reason}')
         self._refused[reason] = self._refused.get(reason, 0) + 1

@@ -219,21 +219,3 @@ def direction(twist: np.ndarray) -> str:
         return 'turn'
     names = (('left', 'right'), ('near', 'far'), ('down', 'up'))
     return names[axis][int(twist[axis] > 0)]
-
-
-def pick_first(cell: ConveyorCell, limit: float = 40.0) -> tuple[bool, list[str]]:
-    """Let the oracle try until a bin is taken, the first bin has left, or time is up.
-
-    :param limit: s.
-    :returns: whether the first bin was taken, and the action of every frame.
-    """
-    policy, first, actions = OraclePolicy(cell), cell.bin, []
-    for _ in range(round(limit * cell.fps)):
-        policy.step()
-        cell.step()
-        actions.append(policy.action)
-        if cell.taken:
-            return cell.was_taken(first), actions
-        if cell.bin is not first:
-            break
-    return False, actions

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jepa_ros.sim.cell import HELD, LIFTED, ConveyorCell
 from jepa_ros.sim.hall import SimError, import_mujoco
 from jepa_ros.sim.interventions import KINDS, Intervention, Schedule, drawn, passing
-from jepa_ros.sim.oracle import ACTIONS, OraclePolicy, pick_first
+from jepa_ros.sim.oracle import ACTIONS, OraclePolicy
 from jepa_ros.sim.truth import BELT_STATES, BIN_STATES, CONTACTS, EVENTS, Pose
 from jepa_ros.sim.world import BELT_TOP
 
@@ -231,8 +231,11 @@ def test_no_other_cells(wrong):
 @pytest.mark.parametrize('seed, speed', [(20_000, 0.12), (20_001, 0.20), (20_003, 0.30)])
 def test_the_oracle_takes_the_first_bin(seed, speed):
     with ConveyorCell(seed, speed=speed) as cell:
-        taken, actions = pick_first(cell)
-        assert taken and cell.taken == 1 and set(actions) <= set(ACTIONS)
+        cell.policy, first, actions = OraclePolicy(cell), cell.bin, set()
+        while not cell.taken and cell.bin is first and cell.time < 40:
+            cell.step()
+            actions.add(cell.policy.action)
+        assert cell.was_taken(first) and cell.taken == 1 and actions <= set(ACTIONS)
 
 
 def test_a_bin_is_taken_when_it_was_lifted_and_held_for_a_second_and_is_then_carried_off():

@@ -78,7 +78,8 @@ class OnnxRuntimeGraph(Graph):
             self._session = onnxruntime.InferenceSession(str(path), options,
                                                          providers=_providers(provider, path))
         except Exception as error:  # ONNX Runtime's own have no common base
-            raise EngineError(f'{path}: expected a graph for ONNX Runtime, found {one_line(error)}') from error
+            found = one_line(error)
+            raise EngineError(f'{path}: expected a graph for ONNX Runtime, found {found}') from error
         self.inputs = tuple(_tensor(path, node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(path, node) for node in self._session.get_outputs())
         if provider != CPU:

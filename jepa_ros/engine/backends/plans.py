@@ -226,12 +226,6 @@ def cached_plans(graph: Path) -> list[Path]:
             for path in sorted(directory.glob(f'{graph.stem}-*.plan'))]
 
 
-def path_of(graph: Path, key: PlanKey) -> Path | None:
-    """Return the file in which a plan for this key lies, trustworthy or not, or None."""
-    candidates = (directory / _name(graph, key) for directory in directories(graph))
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def _name(graph: Path, key: PlanKey) -> str:
     return f'{graph.stem}-{key.digest()}.plan'
 
