@@ -170,6 +170,7 @@ class _Clips:
         _write_manifest(exact, dataclasses.replace(manifest, precision='fp32'))
         self._replay = Replay(Bundle.load(exact))
         recordings = clips.load(self._replay.session.request, manifest.image_size)
+        # The middle one of an odd number is in both halves, so that a single one is enough.
         self._first = [windows[: (len(windows) + 1) // 2] for windows in recordings.values()]
         self._second = [windows[len(windows) // 2 :] for windows in recordings.values()]
         self.words = (

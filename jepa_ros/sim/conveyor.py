@@ -6,10 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from jepa_ros.sim.belt import BeltProgram
-from jepa_ros.sim.hall import MAX_TIMESTEP, START_TIME, Hall, Handle, SimError, import_mujoco
+from jepa_ros.sim.hall import MAX_TIMESTEP, Hall
 from jepa_ros.sim.world import build
-
-__all__ = ['MAX_TIMESTEP', 'START_TIME', 'ConveyorScene', 'Handle', 'SimError', 'import_mujoco']
 
 
 class ConveyorScene(Hall):

@@ -7,7 +7,8 @@ import pytest
 from jepa_ros.cli import main
 from jepa_ros.data.recordings import camera_topics, open_recording
 from jepa_ros.sim import recorder
-from jepa_ros.sim.conveyor import ConveyorScene, SimError, import_mujoco
+from jepa_ros.sim.conveyor import ConveyorScene
+from jepa_ros.sim.hall import SimError, import_mujoco
 
 try:
     import_mujoco()

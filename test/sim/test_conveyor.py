@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from jepa_ros.errors import JepaError
 from jepa_ros.sim import seeds
-from jepa_ros.sim.conveyor import ConveyorScene, SimError, import_mujoco
+from jepa_ros.sim.conveyor import ConveyorScene
+from jepa_ros.sim.hall import SimError, import_mujoco
 from jepa_ros.sim.world import BELT_TOP, BIN_SHAPES, build
 
 try:

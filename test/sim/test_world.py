@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jepa_ros.sim.cell import ConveyorCell
-from jepa_ros.sim.conveyor import ConveyorScene, SimError, import_mujoco
+from jepa_ros.sim.conveyor import ConveyorScene
+from jepa_ros.sim.hall import SimError, import_mujoco
 from jepa_ros.sim.world import Fixture, build
 
 try:
