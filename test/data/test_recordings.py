@@ -108,7 +108,8 @@ def test_several_cameras_must_be_chosen_from(tmp_path):
 
 
 def test_compressed_depth_is_no_camera(tmp_path):
-    path = write_bag(tmp_path / 'bag', {CAMERA: camera(2), '/camera/depth/image_raw/compressedDepth': camera(2)})
+    topics = {CAMERA: camera(2), '/camera/depth/image_raw/compressedDepth': camera(2)}
+    path = write_bag(tmp_path / 'bag', topics)
     assert [topic for topic, _, _ in camera_topics(path)] == [CAMERA]
     assert numbers(open_recording(path)) == [0, 1]
 

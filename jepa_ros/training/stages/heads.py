@@ -120,7 +120,7 @@ class Heads(Stage):
                 losses.append(float(loss))
                 table.add(dt.cpu(), futures.float().cpu(), latents[:, context - 1], latents[:, context:])
             figures[split] = {
-                'forecast': float(np.mean(losses)),
+                'forecast': float(np.average(losses, weights=[len(latents) for latents, _ in encoded])),
                 **splits.spread(part for part, _ in encoded),
                 **table.figures(),
             }
