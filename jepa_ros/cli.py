@@ -25,7 +25,8 @@ COMMANDS = {
     'export': ('jepa_ros.export.command', 'turn a training checkpoint into an engine bundle'),
     'build': ('jepa_ros.engine.build_command', 'build the TensorRT plans of a bundle for this GPU'),
     'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on held-out recordings'),
-    'replay': ('jepa_ros.evaluation.replay_command', 'run recordings through a bundle: report page, JSON, MCAP'),
+    'replay': ('jepa_ros.evaluation.replay_command',
+               'run recordings through a bundle: report page, JSON, MCAP'),
     'sim': ('jepa_ros.sim.command', 'record bags and videos from the simulated conveyor'),
     'bench': ('jepa_ros.bench.command', 'measure what the nodes and the transport cost on this machine'),
 }
@@ -47,7 +48,8 @@ Every command explains itself: jepa COMMAND --help"""
 ROS = "rclpy and the message packages: source a ROS 2 installation, or pip install 'jepa_ros[ros-kilted]'"
 TRAIN, SIM = "pip install 'jepa_ros[train]'", "pip install 'jepa_ros[sim]'"
 INSTALL = {
-    'torch': TRAIN, 'matplotlib': TRAIN, 'tensorboard': TRAIN, 'onnx': TRAIN, 'onnxscript': TRAIN, 'safetensors': TRAIN,
+    'torch': TRAIN, 'matplotlib': TRAIN, 'tensorboard': TRAIN,
+    'onnx': TRAIN, 'onnxscript': TRAIN, 'safetensors': TRAIN,
     'mujoco': SIM, 'transformers': "pip install 'jepa_ros[test]'",
     'rclpy': ROS, 'sensor_msgs': ROS, 'std_msgs': ROS, 'geometry_msgs': ROS, 'diagnostic_msgs': ROS,
     'lifecycle_msgs': ROS, 'std_srvs': ROS, 'rosgraph_msgs': ROS, 'nav_msgs': ROS,

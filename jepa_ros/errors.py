@@ -7,5 +7,7 @@ class JepaError(Exception):
 
 
 def one_line(error) -> str:
-    """Return the words of a library's exception or message as they fit into a sentence, without line breaks."""
+    """
+    Return the words of a library's exception or message as they fit into a sentence, without line breaks.
+    """
     return ' '.join(str(error).split())

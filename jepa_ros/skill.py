@@ -3,8 +3,9 @@
 Forecast skill: 1 − error / error of a baseline, per horizon, in the encoder's own latent space.
 
 Two baselines: *persistence* (the newest latent, unchanged), and *shrunk persistence* (the newest latent drawn
-towards the training mean by the factor that is best on the very data the figure is computed on, which makes it the
-strongest of its kind). A forecast that only beats the first may have learnt no more than to be cautious.
+towards the training mean by the factor that is best on the very data the figure is computed on, which makes
+it the strongest of its kind). A forecast that only beats the first may have learnt no more than to be
+cautious.
 """
 
 from collections import deque
@@ -56,7 +57,8 @@ class SkillTable:
 
     def sums(self) -> list[list[float]]:
         """Everything added so far, to be kept: `add_sums` of a table with the same horizons takes it."""
-        return np.stack([self.count, self.forecast, self.persistence, self._now, self._cross, self._then]).tolist()
+        sums = self.count, self.forecast, self.persistence, self._now, self._cross, self._then
+        return np.stack(sums).tolist()
 
     def add_sums(self, sums) -> None:
         """Add what another table gave as `sums`, as if all of it had been added here."""
@@ -74,7 +76,8 @@ class SkillTable:
             forecast, persistence = self.forecast[h] / n, self.persistence[h] / n
             rows.append({'horizon': float(self.horizons[h]), 'count': int(n), 'error': float(forecast),
                          'persistence_error': float(persistence), 'shrunk_error': float(shrunk),
-                         'shrink_factor': float(factor), 'skill': 1 - float(forecast / max(persistence, 1e-12)),
+                         'shrink_factor': float(factor),
+                         'skill': 1 - float(forecast / max(persistence, 1e-12)),
                          'skill_shrunk': 1 - float(forecast / max(shrunk, 1e-12))})
         return rows
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`jepa replay --live`: a recording through real nodes and topics in real time, with the figures of an offline replay.
+`jepa replay --live`: a recording through real nodes and topics in real time, with the figures of an offline
+replay.
 
-camera_replay_node plays each camera with its recorded stamps and /clock, perception_node runs on that clock, and the bag of
-what both published is judged as the steps of an offline replay are. Ages are measured from a frame to what was made of it,
-both as they came in here.
+camera_replay_node plays each camera with its recorded stamps and /clock, perception_node runs on that clock,
+and the bag of what both published is judged as the steps of an offline replay are. Ages are measured from a
+frame to what was made of it, both as they came in here.
 """
 
 from __future__ import annotations
@@ -48,10 +49,18 @@ def replay_live(path: Path, subject: Subject, folder: Path) -> dict:
     Play one recording, its cameras one after the other.
 
     :param folder: for the bag and the logs of each camera.
-    :returns: as `evaluation.replay.replay`; ``real_time`` is measured, and ``stages`` are as perception_node gave them last.
+    :returns: as `evaluation.replay.replay`; ``real_time`` is measured, and ``stages`` are as perception_node
+        gave them last.
     """
     isolate()
-    found: dict = {'path': str(path), 'name': path.stem, 'status': FAILED, 'error': None, 'faults': [], 'cameras': []}
+    found: dict = {
+        'path': str(path),
+        'name': path.stem,
+        'status': FAILED,
+        'error': None,
+        'faults': [],
+        'cameras': [],
+    }
     recordings: list[Recording] = []
     faults: list[Fault] = []
     offsets: dict[str, float] = {}
@@ -100,8 +109,14 @@ class LiveCamera:
         self._recorder = BagRecorder(self._folder / 'bag')
         began = time.monotonic()
         try:
-            code, failure = play(self._graph(transport), camera_type(transport), self._folder / 'logs',
-                                 f'{self._recording.name} through {manifest.name}, live', self._figures, self._recorder)
+            code, failure = play(
+                self._graph(transport),
+                camera_type(transport),
+                self._folder / 'logs',
+                f'{self._recording.name} through {manifest.name}, live',
+                self._figures,
+                self._recorder,
+            )
         finally:
             self._recorder.close()
         self._figures.end()
@@ -113,11 +128,20 @@ class LiveCamera:
         own = {
             'camera': {'image_transport': transport, 'autostart': False},
             # a jump of the recorded clock reaches the node with /clock or just before it
-            'perception': {'horizons': [float(f'{h:.9g}') for h in self._subject.horizons], 'max_future': 3600.0,
-                           'threads': options.threads},
+            'perception': {
+                'horizons': [float(f'{h:.9g}') for h in self._subject.horizons],
+                'max_future': 3600.0,
+                'threads': options.threads,
+            },
         }
-        specs = replay_graph(str(self._recording.path.resolve()), topic=self._recording.topic, stamps='recorded',
-                             bundle=str(self._subject.bundle.path.resolve()), backend=options.backend, controller=False)
+        specs = replay_graph(
+            str(self._recording.path.resolve()),
+            topic=self._recording.topic,
+            stamps='recorded',
+            bundle=str(self._subject.bundle.path.resolve()),
+            backend=options.backend,
+            controller=False,
+        )
         return [dataclasses.replace(spec, parameters=spec.parameters | own[spec.name]) for spec in specs]
 
     def steps(self) -> Iterator[Step]:
@@ -128,7 +152,10 @@ class LiveCamera:
     def result(self) -> dict:
         """Return all figures, under the names of `evaluation.replay.Camera.result`."""
         subject, figures = self._subject, self._figures
-        counts = {name: figures.frame_counts().get(name, 0) for name in (*DROPS, 'early', 'closed', 'used', 'waiting')}
+        counts = {
+            name: figures.frame_counts().get(name, 0)
+            for name in (*DROPS, 'early', 'closed', 'used', 'waiting')
+        }
         judge, trace = subject.judge(), SurpriseTrace(subject.manifest.grid, subject.options.moments)
         labels = Labels.read(self._recording, subject.options.labels) if subject.read_point else None
         slices = forecasts = 0
@@ -146,16 +173,38 @@ class LiveCamera:
         dropped = {name: counts[name] for name in DROPS} | {'overrun': late, 'transport': lost}
         stages = {stage: self._stage(stage) for stage in STAGES if self._stage(stage)}
         return {
-            'topic': self._recording.topic, 'name': self._recording.name, 'frames': frames, 'recorded_s': recorded,
+            'topic': self._recording.topic,
+            'name': self._recording.name,
+            'frames': frames,
+            'recorded_s': recorded,
             'rate_hz': (frames - 1) / recorded if frames > 1 and recorded else None,
-            'slices': slices, 'forecasts': forecasts, 'counts': counts, 'dropped': {name: n for name, n in dropped.items() if n},
-            'resets': {name: int(n) for name in ('jump', 'gap', 'resolution', 'asked')
-                       if int(n := figures.value(PERCEPTION, f'resets_{name}') or 0)},
-            'wall_s': self._wall, 'speed': recorded / self._wall if self._wall else None, 'stages': stages, 'limit': None,
-            'real_time': {'slices': slices, 'offline': possible, 'lost': max(0.0, 1 - slices / possible),
-                          'overrun': late, 'transport': lost, 'busy': None, 'age_ms': percentiles(ages),
-                          'measured': True} if possible else None,
-            **(judge.report() if judge else {'skill': [], 'points': []}), 'surprise': trace.figures(),
+            'slices': slices,
+            'forecasts': forecasts,
+            'counts': counts,
+            'dropped': {name: n for name, n in dropped.items() if n},
+            'resets': {
+                name: int(n)
+                for name in ('jump', 'gap', 'resolution', 'asked')
+                if int(n := figures.value(PERCEPTION, f'resets_{name}') or 0)
+            },
+            'wall_s': self._wall,
+            'speed': recorded / self._wall if self._wall else None,
+            'stages': stages,
+            'limit': None,
+            'real_time': {
+                'slices': slices,
+                'offline': possible,
+                'lost': max(0.0, 1 - slices / possible),
+                'overrun': late,
+                'transport': lost,
+                'busy': None,
+                'age_ms': percentiles(ages),
+                'measured': True,
+            }
+            if possible
+            else None,
+            **(judge.report() if judge else {'skill': [], 'points': []}),
+            'surprise': trace.figures(),
             'faults': [fault.as_dict() for fault in self._faults()],
             'kept': {'judge': judge.sums() if judge else None, 'moments': trace.pictures(), 'ms': {}},
         }
@@ -177,7 +226,10 @@ class LiveCamera:
         return *steps_allowed(stamps, self._subject.session.request), len(stamps), lasted + timeline.step
 
     def _stage(self, stage: str) -> dict | None:
-        names = [(f'p{percent}', self._figures.value(PERCEPTION, f'{stage}_p{percent}_ms')) for percent in (50, 90, 99)]
+        names = [
+            (f'p{percent}', self._figures.value(PERCEPTION, f'{stage}_p{percent}_ms'))
+            for percent in (50, 90, 99)
+        ]
         if not all(value for _, value in names):
             return None
         return {'count': None, 'total_s': None, 'ms': {name: float(value) for name, value in names}}
@@ -185,7 +237,9 @@ class LiveCamera:
     def _faults(self) -> list[Fault]:
         found = self.watch.faults(self.stamp_fault, self._subject.manifest.frame_period)
         if int(self._figures.value(CAMERA, 'undecodable') or 0):
-            found.append(Fault('undecodable', f"{self._figures.value(CAMERA, 'undecodable')} frame(s) do not decode"))
+            found.append(
+                Fault('undecodable', f'{self._figures.value(CAMERA, "undecodable")} frame(s) do not decode')
+            )
         return found
 
 
@@ -212,7 +266,8 @@ def published(path: Path):
     Read what perception published back from the bag of a run.
 
     :param path: directory of the bag.
-    :returns: iterator over frame, latents, futures (or None) of each step, and when the first frame came (ns).
+    :returns: iterator over frame, latents, futures (or None) of each step, and when the first frame came
+        (ns).
     """
     topics, bag = Topics(), Bag(path)
     known = {topic.name for topic in bag.topics}
@@ -233,10 +288,19 @@ def published(path: Path):
         stamp, message = latents
         frame, futures = came['frame'].get(stamp), came['futures'].pop(stamp, None)
         if frame is not None:
-            yield (frame, decode_latents(*_cloud(message)), decode_futures(*_cloud(futures)) if futures else None, start)
+            yield (
+                frame,
+                decode_latents(*_cloud(message)),
+                decode_futures(*_cloud(futures)) if futures else None,
+                start,
+            )
 
-    merged = heapq.merge(entries(topics.camera, 'frame'), entries(topics.latents, 'latents'),
-                         entries(topics.futures, 'futures'), key=lambda entry: entry[0])
+    merged = heapq.merge(
+        entries(topics.camera, 'frame'),
+        entries(topics.latents, 'latents'),
+        entries(topics.futures, 'futures'),
+        key=lambda entry: entry[0],
+    )
     for log_ns, kind, message in merged:
         if kind == 'frame':
             start = log_ns if start is None else start
@@ -258,12 +322,22 @@ def _stamp_ns(message) -> int:
 
 
 def _cloud(message) -> tuple:
-    return (message.height, message.width, message.fields, message.point_step, message.row_step, message.is_bigendian,
-            message.data, _stamp_ns(message))
+    return (
+        message.height,
+        message.width,
+        message.fields,
+        message.point_step,
+        message.row_step,
+        message.is_bigendian,
+        message.data,
+        _stamp_ns(message),
+    )
 
 
 def steps_allowed(stamps_ns, request: WindowRequest) -> tuple[int, int]:
-    """Return how many steps frames with these stamps make when none comes late, and how many none of them uses."""
+    """
+    Return how many steps frames with these stamps make when none comes late, and how many none of them uses.
+    """
     window, steps = ClipWindow(request), 0
     for stamp in stamps_ns:
         if window.offer(stamp) is Verdict.TAKE:

@@ -83,8 +83,9 @@ def run_demo(options: Options) -> int:
     figures = Figures(bundle.manifest.slice_period, bundle.manifest.future_space == 'latents')
     recorder = BagRecorder(options.out / 'bag')
     try:
-        code, failure = play(graph(options, recording, bundle, transport), camera_type(transport), options.out / 'logs',
-                             f'{recording.name} through {bundle.manifest.name}', figures, recorder, options.seconds)
+        code, failure = play(graph(options, recording, bundle, transport), camera_type(transport),
+                             options.out / 'logs', f'{recording.name} through {bundle.manifest.name}',
+                             figures, recorder, options.seconds)
     finally:
         recorder.close()
     figures.end()

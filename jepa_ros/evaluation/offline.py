@@ -2,8 +2,8 @@
 """A recording through window and session, without ROS and as fast as it goes: what the node would compute.
 
 The frames are chosen by the same `ClipWindow`, decoded by the same functions and encoded by the same session
-as in perception_node; the stamps are those that camera_replay_node publishes as recorded. `test/demo/test_live.py` plays
-a bag both ways.
+as in perception_node; the stamps are those that camera_replay_node publishes as recorded.
+`test/demo/test_live.py` plays a bag both ways.
 """
 
 from __future__ import annotations

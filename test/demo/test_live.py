@@ -21,19 +21,31 @@ YEARS_NS = -10 * 365 * 86400 * 10**9
 
 @pytest.fixture(scope='module')
 def recorded(tmp_path_factory):
-    """Two cameras of ten years ago: one with JPEG and a pause in which its history ends, one with raw images."""
+    """
+    Two cameras of ten years ago: one with JPEG and a pause in which its history ends, one with raw images.
+    """
     messages = camera(46)
     for place in (10, 11, 17):  # lost by the recorder
         messages[place] = None
-    paused = [shifted([m], stamp_ns=YEARS_NS + (2 * 10**9 if i >= 30 else 0), log_ns=2 * 10**9 if i >= 30 else 0)[0]
-              for i, m in enumerate(messages) if m]
+    paused = [
+        shifted([m], stamp_ns=YEARS_NS + (2 * 10**9 if i >= 30 else 0), log_ns=2 * 10**9 if i >= 30 else 0)[0]
+        for i, m in enumerate(messages)
+        if m
+    ]
     raw = shifted(camera(40, compressed=False), stamp_ns=YEARS_NS + STEP_NS // 2)
     path = tmp_path_factory.mktemp('bag') / 'run'
     return write_bag(path, {'/cam0/image_raw': paused, '/cam1/image_raw': raw})
 
 
-@pytest.mark.parametrize('mode, topic', [('stream', '/cam0/image_raw'), ('stream', '/cam1/image_raw'),
-                                         ('clip', '/cam0/image_raw'), ('frame', '/cam1/image_raw')])
+@pytest.mark.parametrize(
+    'mode, topic',
+    [
+        ('stream', '/cam0/image_raw'),
+        ('stream', '/cam1/image_raw'),
+        ('clip', '/cam0/image_raw'),
+        ('frame', '/cam1/image_raw'),
+    ],
+)
 def test_live_and_offline_agree(recorded, tmp_path, mode, topic):
     pytest.importorskip('rclpy', reason='no ROS 2 here')
     from jepa_ros.demo.isolation import isolate
@@ -44,7 +56,9 @@ def test_live_and_offline_agree(recorded, tmp_path, mode, topic):
     recording = open_recording(recorded, topic)
     run = OfflineRun(subject.session, recording)
     offline = {step.latents.stamp_ns: step for step in run}
-    for attempt in range(5):  # a machine that is too busy for real time says so in the counts, and is asked again
+    for attempt in range(
+        5
+    ):  # a machine that is too busy for real time says so in the counts, and is asked again
         live = LiveCamera(recording, subject, tmp_path / f'live{attempt}')
         assert live.play() == (0, '')
         found, counts = list(live.steps()), live.result()['counts']
@@ -86,14 +100,17 @@ def test_what_was_published_is_put_together_whatever_came_first(tmp_path):
         messages.append((stamp + order[0], image, frame))
         messages.append((stamp + order[1], outputs['latents'], bag.cloud(encode_latents(latents), stamp, '')))
         if i != 7:
-            messages.append((stamp + order[2], outputs['futures'], bag.cloud(encode_futures(futures), stamp, '')))
+            messages.append(
+                (stamp + order[2], outputs['futures'], bag.cloud(encode_futures(futures), stamp, ''))
+            )
     for log_ns, connection, message in sorted(messages, key=lambda entry: entry[0]):
         bag.write(connection, log_ns, message)
     bag.close()
     found = list(published(tmp_path / 'bag'))
     assert [latents.tokens.item() for _, latents, _, _ in found] == list(range(20))
     assert [futures and futures.tokens.item() for _, _, futures, _ in found] == [
-        None if i == 7 else i + 0.5 for i in range(20)]
+        None if i == 7 else i + 0.5 for i in range(20)
+    ]
     assert all(frame.stamp_ns == latents.stamp_ns for frame, latents, _, _ in found)
 
 
@@ -103,9 +120,9 @@ def test_the_command_gives_the_report_of_an_offline_replay_with_what_was_measure
     out = tmp_path / 'out'
     arguments = ['replay', recorded, '--bundle', bundle, '--topic', '/cam1/image_raw', '--out', out, '--live']
     assert main([str(argument) for argument in arguments]) == 0
-    found, = json.loads((out / 'report.json').read_text())['runs']
-    live, = found['recordings'][0]['cameras']
-    offline, = replay(recorded, Subject(bundle, Options(topics=('/cam1/image_raw',), threads=1)))['cameras']
+    (found,) = json.loads((out / 'report.json').read_text())['runs']
+    (live,) = found['recordings'][0]['cameras']
+    (offline,) = replay(recorded, Subject(bundle, Options(topics=('/cam1/image_raw',), threads=1)))['cameras']
     assert set(live) == set(offline) - {'kept'} and 10 <= live['slices'] <= offline['slices'] == 13
     if live['counts'] == offline['counts']:  # the machine kept up
         for one, other in zip(live['skill'], offline['skill'], strict=True):

@@ -101,7 +101,9 @@ def test_the_end_of_a_child_that_is_done_is_no_crash(tmp_path):
 
 
 def test_interrupt_is_heard_though_the_parent_ignores_it(tmp_path):
-    """A shell's ``&`` has SIGINT ignored, and children inherit that; those of a group hear it all the same."""
+    """
+    A shell's ``&`` has SIGINT ignored, and children inherit that; those of a group hear it all the same.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with ProcessGroup(tmp_path) as group:

@@ -170,7 +170,8 @@ def test_on_a_terminal_the_table_is_live(bundle, video, tmp_path):
     process = subprocess.Popen(
         [sys.executable, '-m', 'jepa_ros.cli', 'demo', '--out', str(tmp_path / 'out'),
          '--bundle', str(bundle), '--video', str(video)],
-        stdout=follower, stderr=follower, env={**os.environ, **WITHOUT_GPU, 'TERM': 'xterm', 'COLUMNS': '120'})
+        stdout=follower, stderr=follower,
+        env={**os.environ, **WITHOUT_GPU, 'TERM': 'xterm', 'COLUMNS': '120'})
     os.close(follower)
     shown = b''
     try:
