@@ -11,8 +11,9 @@ from pathlib import Path
 # Asks Linux to interrupt the child should its parent be killed, and hears interrupts where a shell's & had
 # them ignored, then becomes the child. A separate program and not preexec_fn, because Python code between
 # fork and exec can deadlock in a process that has threads.
-_TIED = ('import ctypes,os,signal,sys; ctypes.CDLL(None).prctl(1, 2, 0, 0, 0); '
-         'signal.signal(2, signal.SIG_DFL); os.getppid() == int(sys.argv[1]) and os.execvp(sys.argv[2], sys.argv[2:])')
+_TIED = ('import ctypes,os,signal,sys; '
+         'ctypes.CDLL(None).prctl(1, 2, 0, 0, 0); signal.signal(2, signal.SIG_DFL); '
+         'os.getppid() == int(sys.argv[1]) and os.execvp(sys.argv[2], sys.argv[2:])')
 
 
 class Child:
