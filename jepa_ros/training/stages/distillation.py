@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from jepa_ros.training import model as models
-from jepa_ros.training import objectives, schedules, teacher
+from jepa_ros.training import objectives, teacher
 from jepa_ros.training.clips import Clips
 from jepa_ros.training.stages import splits
 from jepa_ros.training.stages.stage import Stage
@@ -65,9 +65,7 @@ class Distillation(Stage):
         return frames.unflatten(0, (len(v), -1)).transpose(1, 2)
 
     def after_update(self, step):
-        momentum = schedules.momentum(step, self.values)
-        self.model.update_target(momentum)
-        return {'momentum': momentum}
+        return self.move_target(step)
 
     @torch.no_grad()
     def validate(self):

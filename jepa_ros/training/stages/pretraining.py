@@ -7,7 +7,7 @@ import torch
 
 from jepa_ros.nets.masks import MultiBlock, Tubes, draw_masks
 from jepa_ros.training import model as models
-from jepa_ros.training import objectives, schedules
+from jepa_ros.training import objectives
 from jepa_ros.training.clips import Clips, generator
 from jepa_ros.training.config import Config
 from jepa_ros.training.stages import splits
@@ -141,9 +141,7 @@ class Pretraining(Stage):
         return objectives.joint_forecast(model.encoder, model.forecaster, v, times, newest, later, targets)
 
     def after_update(self, step):
-        momentum = schedules.momentum(step, self.values)
-        self.model.update_target(momentum)
-        return {'momentum': momentum}
+        return self.move_target(step)
 
     @torch.no_grad()
     def validate(self):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the trainer's loop asks of a stage."""
 
+from jepa_ros.training import schedules
+
 
 class Stage:
     """
@@ -63,6 +65,12 @@ class Stage:
     def after_update(self, step):
         """What follows an update of the weights. :returns: dict of figures for the log."""
         return {}
+
+    def move_target(self, step):
+        """Let the target encoder follow the encoder: `after_update` where that is trained."""
+        momentum = schedules.momentum(step, self.values)
+        self.model.update_target(momentum)
+        return {'momentum': momentum}
 
     def validate(self):
         """
