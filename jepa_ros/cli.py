@@ -36,10 +36,10 @@ examples:
   jepa demo                                    the shipped recording through the shipped bundle
   jepa demo --video FILE.mp4                   your own video as the camera
   jepa demo --bag DIR --topic /camera/image    your own bag (rosbag2 or ROS 1)
-  jepa info conveyor_stream                    what the shipped bundle is
-  jepa replay DIR --bundle conveyor_stream     how a bundle does on your bags, as a page
+  jepa info conveyor_vjepa                    what the shipped bundle is
+  jepa replay DIR --bundle conveyor_vjepa     how a bundle does on your bags, as a page
   jepa sim record --seeds 0:20 --out DIR       bags to train on
-  jepa train config/train/conveyor_stream.yaml
+  jepa train config/train/conveyor_vjepa.yaml
   jepa export CHECKPOINT --out DIR             a bundle for perception_node
   jepa bench node                              milliseconds per frame on this machine
 

@@ -29,7 +29,7 @@ def configure(parser) -> None:
     """Declare the arguments."""
     benches = parser.add_subparsers(dest='bench', required=True, metavar='node | transport | engine | train')
     node = benches.add_parser('node', help='what perception_node adds to a frame')
-    node.add_argument('--bundle', default='conveyor_stream', help='engine bundle (default: %(default)s)')
+    node.add_argument('--bundle', default='conveyor_vjepa', help='engine bundle (default: %(default)s)')
     node.add_argument('--starts', type=int, default=3, help='starts that are timed (default: %(default)s)')
     node.add_argument('--rounds', type=int, default=2, help='turns of either process (default: %(default)s)')
     transport = benches.add_parser('transport', help='share of the frames that arrive whole')

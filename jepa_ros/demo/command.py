@@ -22,7 +22,7 @@ from pathlib import Path
 
 from jepa_ros.errors import JepaError
 
-DEFAULT_RECORDING, DEFAULT_BUNDLE = 'conveyor', 'conveyor_stream'
+DEFAULT_RECORDING, DEFAULT_BUNDLE = 'conveyor', 'conveyor_vjepa'
 
 
 class DemoError(JepaError):

@@ -6,7 +6,7 @@ A plan belongs to one GPU model, one version of TensorRT and one graph. percepti
 when it starts, which can take minutes; here it happens when you choose, with progress. Plans lie in plans/ in
 the bundle, or in ~/.cache/jepa_ros/plans where the bundle cannot be written.
 
-  jepa build conveyor_stream          build what is missing
+  jepa build conveyor_vjepa          build what is missing
   jepa build DIR --check              list what is cached and whether it fits; exit code 1 if one is missing
 
 A plan holds code for the GPU: take it from nobody, build it from the bundle.

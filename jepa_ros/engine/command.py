@@ -12,7 +12,7 @@ from jepa_ros.engine.manifest import Horizons, Manifest
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument('bundle', nargs='?', default='conveyor_stream',
+    parser.add_argument('bundle', nargs='?', default='conveyor_vjepa',
                         help='directory of a bundle, or the name of a shipped one (default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='print the manifest as JSON')
 

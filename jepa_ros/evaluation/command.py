@@ -14,7 +14,7 @@ sees later. Skill is 1 - error / error of a baseline; baselines are the newest l
 and the same drawn towards the training mean by the factor that is best on these very recordings (shrunk)."""
 EXAMPLES = """\
 Examples:
-  jepa evaluate forecast conveyor_stream data/sim/heldout --labels /sim/handle
+  jepa evaluate forecast conveyor_vjepa data/sim/heldout --labels /sim/handle
   jepa evaluate forecast models/mine my.mp4 --json figures.json"""
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 EXAMPLES = """\
 examples:
-  jepa replay my_bag --bundle conveyor_stream
+  jepa replay my_bag --bundle conveyor_vjepa
   jepa replay bags/ --bundle models/mine --topic /cam0/image_raw --topic /cam1/image_raw
   jepa replay bags/ --bundle models/mine --labels /sim/handle     error of the readout as well
   jepa replay bags/ --compare models/before models/after          two bundles side by side

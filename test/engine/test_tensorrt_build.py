@@ -138,7 +138,7 @@ def test_every_exported_graph_is_built(trt, exported, name, precision):
 
 @pytest.mark.parametrize('name', ['encoder', 'forecaster', 'readout'])
 def test_the_shipped_bundle_is_built(trt, name, tmp_path):
-    path = getattr(Bundle.load('conveyor_stream'), name)
+    path = getattr(Bundle.load('conveyor_vjepa'), name)
     assert tensorrt_build.build(trt, path, tmp_path / 'timing.cache')
     assert (tmp_path / 'timing.cache').stat().st_size > 0
 
