@@ -73,6 +73,8 @@ class OfficialPredictor(nn.Module):
         Indices of the mask tokens that are not zero. They begin at zero, and training numbers them by clip
         length and by kind of mask, so that some were never used.
         """
+        if self.mask_tokens.is_meta:  # a shape without numbers
+            return ()
         return tuple(self.mask_tokens.detach().any(-1).nonzero().flatten().tolist())
 
     def place(self, ids):
