@@ -130,7 +130,10 @@ def window_gflop(size: str, image_size: int, frames: int) -> float:
 
 def matrix_product(device: str, precision: str) -> tuple[float, Callable[[], float]]:
     """
-    Return the GFLOP of a large square matrix product, and what times one: no network can be faster than that.
+    Return the GFLOP of a large square matrix product by torch, and what times one.
+
+    A GPU's networks stay below its rate. On a CPU other libraries have faster products than torch's, and OpenVINO computes
+    in bfloat16 where it may: shares above 1 are possible there.
 
     :param device: cpu or cuda
     """

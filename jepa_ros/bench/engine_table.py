@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> dict:
     subjects = args.subjects or list(engine.ON_GPU if gpu else engine.ON_CPU + engine.ON_GPU)
     print(f'one window of {args.frames} frames at {args.image_size}x{args.image_size}, {precision}, random '
           'weights\nratio: how many times as fast as the first line; least cosine of a token: with torch in '
-          'float32\n')
+          f'float32{"" if gpu else "; matrix rate: of torch, which others may exceed on a CPU"}\n')
     print(f'{"model":<9}{"GFLOP":>8}  {"subject":<20}{"ms":>9}{"ratio":>8}{"GFLOP/s":>10}'
           f'{"of matrix rate":>16}{"least cosine":>14}')
     figures = []
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> dict:
 
 def _print(found: dict) -> None:
     begin = f'{found["size"]:<9}{found["gflop"]:>8.1f}  '
-    print(f'{begin}{"matrix products":<20}{"":>17}{found["matrix_gflop_s"]:>10.0f}{1:>16.0%}')
+    print(f'{begin}{"torch, one product":<20}{"":>17}{found["matrix_gflop_s"]:>10.0f}{1:>16.0%}')
     for row in found['subjects']:
         line = f'{begin}{row["name"]:<20}'
         if 'milliseconds' in row:
