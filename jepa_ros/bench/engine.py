@@ -132,8 +132,8 @@ def matrix_product(device: str, precision: str) -> tuple[float, Callable[[], flo
     """
     Return the GFLOP of a large square matrix product by torch, and what times one.
 
-    A GPU's networks stay below its rate. On a CPU other libraries have faster products than torch's, and OpenVINO computes
-    in bfloat16 where it may: shares above 1 are possible there.
+    A GPU's networks stay below its rate. On a CPU other libraries have faster products than torch's, and
+    OpenVINO computes in bfloat16 where it may: shares above 1 are possible there.
 
     :param device: cpu or cuda
     """
