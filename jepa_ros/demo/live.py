@@ -33,8 +33,18 @@ from jepa_ros.errors import JepaError
 from jepa_ros.evaluation.judge import Labels
 from jepa_ros.evaluation.offline import STAGES, Step
 from jepa_ros.evaluation.realtime import percentiles
-from jepa_ros.evaluation.replay import DONE, DROPS, FAILED, INTERRUPTED, Subject, open_cameras, recording_key
-from jepa_ros.evaluation.stream_faults import Fault, StreamWatch, clocks_apart
+from jepa_ros.evaluation.replay import (
+    DONE,
+    DROPS,
+    FAILED,
+    INTERRUPTED,
+    Subject,
+    faults_of,
+    open_cameras,
+    recording_key,
+    unfinished,
+)
+from jepa_ros.evaluation.stream_faults import Fault, StreamWatch
 from jepa_ros.evaluation.surprise import SurpriseTrace
 from jepa_ros.images import Geometry
 from jepa_ros.nodes.graph import NodeSpec, replay_graph
@@ -53,14 +63,7 @@ def replay_live(path: Path, subject: Subject, folder: Path) -> dict:
         gave them last.
     """
     isolate()
-    found: dict = {
-        'path': str(path),
-        'name': path.stem,
-        'status': FAILED,
-        'error': None,
-        'faults': [],
-        'cameras': [],
-    }
+    found = unfinished(path)
     recordings: list[Recording] = []
     faults: list[Fault] = []
     offsets: dict[str, float] = {}
@@ -82,9 +85,7 @@ def replay_live(path: Path, subject: Subject, folder: Path) -> dict:
         found['status'] = INTERRUPTED
     except JepaError as error:
         found['error'] = str(error)
-    damage = dict.fromkeys(warning for recording in recordings for warning in recording.warnings)
-    faults = [*(Fault('damage', text) for text in damage), *clocks_apart(offsets), *faults]
-    found['faults'] = [fault.as_dict() for fault in faults]
+    found['faults'] = faults_of(recordings, offsets, faults)
     return found
 
 

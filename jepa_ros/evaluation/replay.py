@@ -151,14 +151,7 @@ def replay(
         `Camera.result` has them, also those that came before the end of a recording that failed or was
         interrupted.
     """
-    found: dict = {
-        'path': str(path),
-        'name': path.stem,
-        'status': FAILED,
-        'error': None,
-        'faults': [],
-        'cameras': [],
-    }
+    found = unfinished(path)
     recordings: list[Recording] = []
     faults: list[Fault] = []
     outputs, offsets = None, {}
@@ -186,10 +179,33 @@ def replay(
     finally:
         if outputs is not None:
             outputs.close()
-    damage = dict.fromkeys(warning for recording in recordings for warning in recording.warnings)
-    faults = [*(Fault('damage', text) for text in damage), *clocks_apart(offsets), *faults]
-    found['faults'] = [fault.as_dict() for fault in faults]
+    found['faults'] = faults_of(recordings, offsets, faults)
     return found
+
+
+def unfinished(path: Path) -> dict:
+    """Return the result of a recording of which nothing has been replayed yet, see `replay`."""
+    return {
+        'path': str(path),
+        'name': path.stem,
+        'status': FAILED,
+        'error': None,
+        'faults': [],
+        'cameras': [],
+    }
+
+
+def faults_of(recordings: list[Recording], offsets: dict[str, float], faults: list[Fault]) -> list[dict]:
+    """
+    Return everything that is wrong with a recording: damage first, then clocks that disagree, then the rest.
+
+    :param recordings: its cameras, after they were read.
+    :param offsets: by topic, seconds between the stamps and the log.
+    :param faults: what was found when it was opened.
+    """
+    damage = dict.fromkeys(warning for recording in recordings for warning in recording.warnings)
+    every = [*(Fault('damage', text) for text in damage), *clocks_apart(offsets), *faults]
+    return [fault.as_dict() for fault in every]
 
 
 def _why_nothing(cameras: list[dict]) -> str | None:

@@ -37,12 +37,7 @@ def record_cell(cell: ConveyorCell, frames: int, path: Path, depth: bool = False
     if depth:
         topics[DEPTH_TOPIC] = COMPRESSED
     with BagWriter(path, topics) as bag:
-        for number in range(frames):
-            if number:
-                cell.step()
-            stamp_ns = cell.stamp_ns
-            bag.write_picture(stamp_ns, cell.render())
-            bag.write_camera_info(stamp_ns, cell.size, cell.camera_matrix())
+        for number, stamp_ns in bag.write_views(cell, frames):
             for label in labels(cell):
                 bag.write(label.topic, stamp_ns, _message(bag, label, stamp_ns))
             if depth:

@@ -94,6 +94,16 @@ class BagWriter:
         )
         self.write(INFO_TOPIC, stamp_ns, message)
 
+    def write_views(self, scene: Hall, frames: int) -> Iterator[tuple[int, int]]:
+        """Step through a scene and write picture and calibration; yields the number and stamp of each frame."""
+        for number in range(frames):
+            if number:
+                scene.step()
+            stamp_ns = scene.stamp_ns
+            self.write_picture(stamp_ns, scene.render())
+            self.write_camera_info(stamp_ns, scene.size, scene.camera_matrix())
+            yield number, stamp_ns
+
 
 def record_bag(scene: ConveyorScene, frames: int, path: Path) -> Iterator[int]:
     """Record a scene into a rosbag2 directory, which appears only when it is complete.
@@ -107,12 +117,7 @@ def record_bag(scene: ConveyorScene, frames: int, path: Path) -> Iterator[int]:
     :returns: an iterator that records one frame at each step and yields its number.
     """
     with BagWriter(path, {IMAGE_TOPIC: COMPRESSED, INFO_TOPIC: INFO, HANDLE_TOPIC: POINT}) as bag:
-        for number in range(frames):
-            if number:
-                scene.step()
-            stamp_ns = scene.stamp_ns
-            bag.write_picture(stamp_ns, scene.render())
-            bag.write_camera_info(stamp_ns, scene.size, scene.camera_matrix())
+        for number, stamp_ns in bag.write_views(scene, frames):
             handle = scene.handle()
             if handle:
                 point = bag.make('geometry_msgs/msg/Point', *map(float, handle.xy), float(handle.visible))
