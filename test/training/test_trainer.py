@@ -14,6 +14,7 @@ import yaml
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
 
+from interrupted import run_until  # noqa: E402
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 from jepa_ros.errors import JepaError  # noqa: E402
@@ -25,20 +26,6 @@ from jepa_ros.training.trainer import Trainer  # noqa: E402
 
 def trainer(config, videos, out, cache):
     return Trainer(config, out, [videos], cache)
-
-
-def run_until(run, step):
-    """Run, and fall over right after the checkpoint of a step, as if the machine had been switched off."""
-    save = run.save
-
-    def save_and_stop(name):
-        save(name)
-        if run.step == step:
-            raise KeyboardInterrupt
-
-    run.save = save_and_stop
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
 
 
 def losses(out):

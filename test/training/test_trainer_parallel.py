@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
 
+from interrupted import run_until  # noqa: E402
+
 from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
@@ -37,16 +39,7 @@ def single(values, out, videos, cache, until=None):
     if until is None:
         assert trainer.run()
         return
-    save = trainer.save
-
-    def save_and_stop(name):
-        save(name)
-        if trainer.step == until:
-            raise KeyboardInterrupt
-
-    trainer.save = save_and_stop
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    run_until(trainer, until)
 
 
 @pytest.fixture(scope='module')

@@ -21,15 +21,6 @@ from jepa_ros.nets.sizes import Size  # noqa: E402
 STEPS = 3
 
 
-@pytest.fixture(params=[torch.float32, torch.float64], ids=str)
-def dtype(request):
-    """The default dtype of the test."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)
-    yield request.param
-    torch.set_default_dtype(before)
-
-
 def built(image_size=(32, 48), narrow=48, heads=3):
     model = tiny.tiny('vjepa2-vitg_ac')
     model = replace(model, predictor=replace(model.predictor, size=Size(narrow, 2, heads, 4 * narrow)))

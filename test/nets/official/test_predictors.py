@@ -28,15 +28,6 @@ CASES = {
 }
 
 
-@pytest.fixture(params=[torch.float32, torch.float64], ids=str)
-def dtype(request):
-    """The default dtype of the test."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)
-    yield request.param
-    torch.set_default_dtype(before)
-
-
 def built(case):
     """A predictor with random weights, and these under the authors' names."""
     name, sizes = CASES[case]
