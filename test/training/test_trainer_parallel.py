@@ -2,6 +2,7 @@
 """Two processes against one: the same losses and weights, and checkpoints that move between them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,7 @@ def runs(tmp_path_factory, videos, cache):
     ]
     done = subprocess.run(
         [sys.executable, *map(str, command)],
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},  # torchrun's own default: sums keep their order
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
