@@ -24,7 +24,7 @@ COMMANDS = {
     'curves': ('jepa_ros.training.curves', 'draw loss, effective rank and skill of training runs'),
     'export': ('jepa_ros.export.command', 'turn a training checkpoint into an engine bundle'),
     'build': ('jepa_ros.engine.build_command', 'build the TensorRT plans of a bundle for this GPU'),
-    'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on held-out recordings'),
+    'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on recordings, or with the arm at work'),
     'replay': ('jepa_ros.evaluation.replay_command',
                'run recordings through a bundle: report page, JSON, MCAP'),
     'sim': ('jepa_ros.sim.command', 'record bags and videos from the simulated conveyor'),

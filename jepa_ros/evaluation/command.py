@@ -1,116 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`jepa evaluate forecast`."""
+"""Measure what a bundle is worth: on recordings, or in the simulated cell with the arm at work."""
 
 import argparse
-import json
-import sys
-from pathlib import Path
+import importlib
+import importlib.util
 
-from jepa_ros import host
-
-DESCRIPTION = """\
-Run recordings through a bundle as the perception node would and compare every forecast with what the encoder
-sees later. Skill is 1 - error / error of a baseline; baselines are the newest latent unchanged (persistence)
-and the same drawn towards the training mean by the factor that is best on these very recordings (shrunk)."""
-EXAMPLES = """\
-Examples:
-  jepa evaluate forecast conveyor_vjepa data/sim/heldout --labels /sim/handle
-  jepa evaluate forecast models/mine my.mp4 --json figures.json"""
+#: Each is a module with `configure(parser)` and `run(args)`, as the commands of `jepa` are.
+WHAT = {
+    'forecast': (
+        'jepa_ros.evaluation.forecast_command',
+        'on recordings: skill of the futures, error of the readout',
+    ),
+    'rollout': (
+        'jepa_ros.evaluation.rollout_command',
+        'in the simulated cell: how often the arm takes the bin, against other contenders',
+    ),
+    'violations': (
+        'jepa_ros.evaluation.violations_command',
+        'on pairs of possible and impossible clips: which surprises more',
+    ),
+}
 
 
 def configure(parser):
-    """Declare the command's arguments."""
-    parser.description = 'Measure what a bundle is worth on recordings.'
-    what = parser.add_subparsers(dest='what', required=True, metavar='WHAT')
-    forecast = what.add_parser(
-        'forecast',
-        help='skill of the futures, error of the readout',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-    )
-    forecast.add_argument('bundle', help='an engine bundle: path, or name of one that ships')
-    forecast.add_argument('recordings', nargs='+', help='videos, bags, folders or globs')
-    forecast.add_argument('--topic', help='camera topic of the bags, where they have several')
-    forecast.add_argument(
-        '--labels', metavar='TOPIC', help="topic with the readout's true point (PointStamped)"
-    )
-    forecast.add_argument(
-        '--threads', type=int, default=0, help='threads of the backend (default: all cores)'
-    )
-    forecast.add_argument('--json', type=Path, metavar='FILE', help='write the figures here too')
-
-
-def run(args):
-    """Evaluate; returns the exit status."""
-    from rich.console import Console
-    from rich.progress import track
-
-    from jepa_ros.evaluation.forecast import evaluate
-
-    console = Console(width=None if sys.stdout.isatty() else 140)  # a file has no edge to wrap at
-    reports = evaluate(
-        args.bundle,
-        args.recordings,
-        args.topic,
-        args.labels,
-        args.threads,
-        lambda items: track(items, 'recordings', transient=True, console=console),
-    )
-    for report in reports:
-        _print(console, report)
-    machine = host.describe()
-    console.print(host.sentence(machine), highlight=False)
-    if args.json:
-        args.json.write_text(
-            json.dumps({'bundle': str(args.bundle), 'host': machine, 'reports': reports}, indent=1) + '\n'
+    """Declare the arguments of every kind of evaluation."""
+    kinds = parser.add_subparsers(dest='what', required=True, metavar='WHAT')
+    for name, (module, text) in WHAT.items():
+        if importlib.util.find_spec(module) is None:
+            continue
+        kind = kinds.add_parser(
+            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-    return 0
+        command = importlib.import_module(module)
+        command.configure(kind)
+        kind.set_defaults(evaluate=command.run)
 
 
-def _print(console, report):
-    from rich.table import Table
-
-    title = f'{report["recording"]}: {report["slices"]} slices'
-    if not report['skill']:
-        console.print(f'{title}, too short for a forecast to be compared')
-        return
-    table = Table(
-        'horizon s', 'pairs', 'error', 'persistence', 'shrunk', 'skill', 'skill over shrunk', title=title
-    )
-    for row in report['skill']:
-        table.add_row(
-            f'{row["horizon"]:.2f}',
-            str(row['count']),
-            f'{row["error"]:.4f}',
-            f'{row["persistence_error"]:.4f}',
-            f'{row["shrunk_error"]:.4f}',
-            f'{row["skill"]:+.3f}',
-            f'{row["skill_shrunk"]:+.3f}',
-        )
-    console.print(table)
-    if report['points']:
-        table = Table(
-            'horizon s',
-            'in view',
-            'median error',
-            'hold last',
-            'in 90 % ellipse',
-            'hidden',
-            'median error',
-            'hold last',
-            'in 90 % ellipse',
-            title='readout, in widths of the image',
-        )
-        for row in report['points']:
-            table.add_row(
-                f'{row["horizon"]:.2f}',
-                *(
-                    '-'
-                    if row[f'{kind}_{key}'] is None
-                    else (f'{row[f"{kind}_{key}"]:d}' if key == 'count' else f'{row[f"{kind}_{key}"]:.3f}')
-                    for kind in ('visible', 'hidden')
-                    for key in ('count', 'error', 'hold_error', 'inside_90')
-                ),
-            )
-        console.print(table)
+def run(args) -> int:
+    """Run the one that was asked for; returns the exit code."""
+    return args.evaluate(args)
