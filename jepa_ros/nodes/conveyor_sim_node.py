@@ -10,6 +10,9 @@ Publishes ``camera/image_raw`` (sensor_msgs/Image, or CompressedImage if asked f
 - ``~/handle_pose``, ``~/handle_in_camera``, ``~/camera_pose``, ``~/tool`` (geometry_msgs/PoseStamped)
 - ``~/visibility`` (std_msgs/Float32), ``~/bins``, ``~/taken`` (std_msgs/Int32)
 - ``~/category``, ``~/colour``, ``~/state``, ``~/belt``, ``~/contact``, ``~/event`` (std_msgs/String)
+- ``~/physics`` (std_msgs/Float64MultiArray: time, s, and what ConveyorCell.show draws the frame again from)
+- ``/tf`` and ``/tf_static`` (tf2_msgs/TFMessage: base_link, camera_optical_frame and tool0 in world), where
+  tf2_msgs is installed: it comes with a ROS installation, not from PyPI
 
 Subscribes to ``twist`` (geometry_msgs/TwistStamped of tool0, in base_link (also if the frame is left empty),
 tool0, world or camera_optical_frame, as MoveIt Servo takes it; the arm stops 0.2 s after the last one), to
@@ -24,9 +27,19 @@ import math
 import threading
 import time
 
-from geometry_msgs.msg import Point, PointStamped, Pose, PoseStamped, Quaternion, TwistStamped
+from geometry_msgs.msg import (
+    Point,
+    PointStamped,
+    Pose,
+    PoseStamped,
+    Quaternion,
+    Transform,
+    TransformStamped,
+    TwistStamped,
+    Vector3,
+)
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Float32, Float64MultiArray, Header, Int32, String
@@ -43,6 +56,12 @@ from jepa_ros.sim import interventions, seeds
 from jepa_ros.sim.cell import COMMAND_TIMEOUT, FRAMES, ConveyorCell
 from jepa_ros.sim.hall import SimError
 from jepa_ros.sim.labels import Label, labels
+from jepa_ros.sim.truth import Pose as TruePose
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:
+    TFMessage = None
 
 PARAMETERS = (
     ParameterSpec('seed', seeds.HELD_OUT.start, 'Decides everything that is drawn; reset takes the next one.',
@@ -66,6 +85,7 @@ PARAMETERS = (
 )
 
 LATEST = QoSProfile(depth=1)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CLOCK_EVERY = 2  # periods of the servo, about 60 Hz: each message costs every node of the graph a callback
 FRAME_ID = 'camera_optical_frame'
 #: Labels by their topic in a bag, and here; the others are for bags alone.
@@ -109,7 +129,11 @@ class ConveyorSimNode(ManagedNode):
             'clock': self.create_publisher(Clock, '/clock', 10),
             # what is only now and then true has a publisher from the beginning too
             '/sim/handle': self.create_publisher(PointStamped, '~/handle', 10),
+            'physics': self.create_publisher(Float64MultiArray, '~/physics', 10),
         }
+        if TFMessage is not None:
+            self._out['tf'] = self.create_publisher(TFMessage, '/tf', 100)
+            self._out['tf_static'] = self.create_publisher(TFMessage, '/tf_static', LATCHED)
         for label in labels(self._cell):
             if label.topic in TOPICS and label.topic not in self._out:
                 self._out[label.topic] = self.create_publisher(TYPES[label.kind], TOPICS[label.topic], 10)
@@ -229,6 +253,11 @@ class ConveyorSimNode(ManagedNode):
         """Say what time it is."""
         self._out['clock'].publish(Clock(clock=to_stamp(round(seconds * 1e9))))
 
+    def publish_base(self, cell: ConveyorCell) -> None:
+        """Say where the base stands."""
+        if 'tf_static' in self._out:
+            self._out['tf_static'].publish(TFMessage(transforms=[transform('base_link', cell.base, cell)]))
+
     def publish_frame(self, cell: ConveyorCell) -> None:
         """Publish all of the current frame that somebody listens to."""
         stamp_ns = cell.stamp_ns
@@ -241,6 +270,11 @@ class ConveyorSimNode(ManagedNode):
         for label in labels(cell) if wanted else ():
             if label.topic in wanted:
                 self._out[label.topic].publish(_label_message(label, stamp))
+        if self._out['physics'].get_subscription_count():
+            self._out['physics'].publish(Float64MultiArray(data=[cell.time, *cell.snapshot().tolist()]))
+        if 'tf' in self._out:
+            moving = {FRAME_ID: cell.camera().pose, 'tool0': cell.tool}
+            self._out['tf'].publish(TFMessage(transforms=[transform(*row, cell) for row in moving.items()]))
         self.frames.tick()
 
     def failed(self, error: Exception) -> None:
@@ -352,6 +386,7 @@ class _Loop(threading.Thread):
 
     def _begin(self) -> None:
         self.cell.render()  # opens the renderer, which takes longer than a frame may
+        self._node.publish_base(self.cell)
         self.pace = Pace(self._node.parameters['real_time_factor'])
         self._publish()
 
@@ -363,6 +398,15 @@ def _camera_info(cell: ConveyorCell, stamp) -> CameraInfo:
     message.d, message.k, message.r, message.p = (
         part.ravel().tolist() for part in (camera.d, camera.k, camera.r, camera.p))
     return message
+
+
+def transform(name: str, pose: TruePose, cell: ConveyorCell) -> TransformStamped:
+    """Return where a frame is in the world at the cell's current frame."""
+    (x, y, z), (qx, qy, qz, qw) = pose.position.tolist(), pose.quaternion.tolist()
+    return TransformStamped(
+        header=Header(stamp=to_stamp(cell.stamp_ns), frame_id='world'), child_frame_id=name,
+        transform=Transform(translation=Vector3(x=x, y=y, z=z),
+                            rotation=Quaternion(x=qx, y=qy, z=qz, w=qw)))
 
 
 def _label_message(label: Label, stamp):

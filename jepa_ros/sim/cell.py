@@ -204,6 +204,12 @@ class ConveyorCell(Hall):
         return Pose(self._servo.position, self._servo.rotation)
 
     @property
+    def base(self) -> Pose:
+        """Pose of base_link in the world, which is parked."""
+        site = self._data.site('base_link')
+        return Pose(site.xpos.copy(), site.xmat.reshape(3, 3).copy())
+
+    @property
     def home(self) -> np.ndarray:
         """Where tool0 waits, float64 [3], m."""
         return np.array([self.station.x - 0.20, -0.04, HOME_HEIGHT])
@@ -309,6 +315,25 @@ class ConveyorCell(Hall):
             return self.render()
         finally:
             renderer.disable_depth_rendering()
+
+    def snapshot(self) -> np.ndarray:
+        """Return where everything is, float64 [n]: what `show` needs to draw this frame again."""
+        return np.concatenate([self._data.qpos, self._data.mocap_pos.ravel()])
+
+    def show(self, snapshot: np.ndarray) -> None:
+        """Put everything where it was in a cell of the same seed, to be drawn; the physics do not go on from it.
+
+        :param snapshot: as of `snapshot`.
+        :raises SimError: it is of another cell.
+        """
+        data, snapshot = self._data, np.asarray(snapshot, float)
+        if snapshot.shape != (data.qpos.size + data.mocap_pos.size,):
+            raise SimError(
+                f'expected a snapshot of {data.qpos.size + data.mocap_pos.size} numbers, found {snapshot.shape}'
+            )
+        data.qpos[:] = snapshot[: data.qpos.size]
+        data.mocap_pos[:] = snapshot[data.qpos.size :].reshape(-1, 3)
+        self._mujoco.mj_forward(self._model, data)
 
     # Inside.
 

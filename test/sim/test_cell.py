@@ -49,6 +49,21 @@ def test_the_same_seed_and_commands_give_the_same_states_drawn_or_not():
     np.testing.assert_array_equal(states(False), states(True))
 
 
+def test_another_cell_of_the_seed_shows_a_frame_again():
+    with ConveyorCell(6, (48, 64), 20.0, bins=2, passing=True) as cell:
+        run(cell, 2.0)
+        cell.command(np.array([0.1, 0.1, -0.1, 0, 0, 0.3]))
+        cell.step()
+        picture, snapshot = cell.render(), cell.snapshot()
+    with ConveyorCell(6, (48, 64), 20.0, bins=2) as again:
+        before = again.render()
+        again.show(snapshot)
+        np.testing.assert_array_equal(again.render(), picture)
+        assert (before != picture).any()
+        with pytest.raises(SimError, match='expected a snapshot of'):
+            again.show(snapshot[:-1])
+
+
 @pytest.mark.parametrize('fps', [20.0, 29.97, 100.0, 240.0])
 def test_frames_are_stamped_evenly_and_the_servo_runs_between_them(fps):
     with ConveyorCell(0, fps=fps) as cell:
