@@ -40,7 +40,8 @@ def test_topics_are_those_of_the_simulator():
     assert set(truth) == set(node.TOPICS.values())
     assert {kind.strip('`').split('/')[1] for kind in truth.values()} == set(node.TYPES)
     assert set(table) - set(truth) == {
-        'camera/image_raw', 'camera/camera_info', '/clock', 'twist', 'gripper', '~/intervene', '~/reset'}
+        'camera/image_raw', 'camera/camera_info', '/clock', '/tf', '~/physics', 'twist', 'gripper', '~/intervene',
+            '~/reset'}
     assert all(re.search(rf'`{word}\b', SIMULATOR) for word in interventions.KINDS)
 
 
