@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,11 +23,13 @@ class PathPoint:
     :param position: float64 [2], x and y, 0..1 of the image's width and height.
     :param covariance: float64 [2, 2], in the same unit squared.
     :param velocity: float64 [2], per second.
+    :param attributes: what else the readout says, by name: mean and standard deviation, float64 [P] each.
     """
 
     position: np.ndarray
     covariance: np.ndarray
     velocity: np.ndarray
+    attributes: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
     def deviation(self) -> float:
@@ -43,6 +46,7 @@ class PredictedPath:
     :param horizons: float [K], in s, ascending.
     :param points: float [K, 2], 0..1 of the received image; a hidden or leaving point may lie outside.
     :param covariances: float [K, 2, 2], symmetric and positive semidefinite, in the same unit squared.
+    :param attributes: what else the readout says, by name: mean and standard deviation, float [K, P] each.
     :raises PredictionError: a shape, an order or a value is not so.
     """
 
@@ -50,6 +54,7 @@ class PredictedPath:
     horizons: np.ndarray
     points: np.ndarray
     covariances: np.ndarray
+    attributes: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ('horizons', 'points', 'covariances'):
@@ -69,6 +74,8 @@ class PredictedPath:
         tolerance = 1e-5 * max(largest.max(), 1e-12)  # the readout computes in float32
         if asymmetry > tolerance or smallest.min() < -tolerance:
             raise PredictionError('the covariances of a path must be symmetric and positive semidefinite')
+        object.__setattr__(self, 'attributes', {
+            name: _checked(name, count, *pair) for name, pair in self.attributes.items()})
 
     def at(self, lead: float) -> PathPoint:
         """
@@ -94,4 +101,15 @@ class PredictedPath:
         def mix(values):
             return (1.0 - weight) * values[right - 1] + weight * values[right]
 
-        return PathPoint(mix(self.points), mix(self.covariances), mix(velocities))
+        attributes = {name: (mix(mean), mix(std)) for name, (mean, std) in self.attributes.items()}
+        return PathPoint(mix(self.points), mix(self.covariances), mix(velocities), attributes)
+
+
+def _checked(name: str, count: int, mean, std) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    if mean.ndim != 2 or len(mean) != count or mean.shape != std.shape:
+        raise PredictionError(f"mean and deviation of attribute '{name}' must have shape ({count}, P), got "
+                              f'{mean.shape} and {std.shape}')
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
+        raise PredictionError(f"attribute '{name}' of a path must be finite, its deviation not negative")
+    return mean, std
