@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a handle on a belt will be, from a stream of predicted paths, and where an arm can meet it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jepa_ros.control.calibration import Calibration
+from jepa_ros.control.path import PredictedPath, PredictionError
+
+GRASP = 'grasp'  # the attribute that is understood: cos 2ψ, sin 2ψ, height above the belt in m
+STEP = 0.02  # s between the instants that an intercept is looked for at
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """
+    What is known beforehand about belt and handles, and how the futures are weighed.
+
+    :param belt_height: z of the belt's top, m.
+    :param belt_yaw: direction in which the belt runs, from x of the frame, rad.
+    :param handle_height: of the handle above the belt, m, where the bundle does not say it.
+    :param handle_yaw: of the bar from the belt's direction, rad, where the bundle does not say it.
+    :param memory: for how long the place along the belt is remembered, s: it may change at any time.
+    :param slow_memory: for how long what is nearly constant is: place across the belt, height, yaw, s.
+    :param bandwidth: the points predicted for instants nearer than this to the one asked for count, s.
+    :param common: share of a future's variance that it has in common with the futures before and after it,
+        0..1; averaging reduces the other share alone.
+    :param gate: how far futures may deviate from those before, in standard deviations.
+    """
+
+    belt_height: float = 0.60
+    belt_yaw: float = 0.0
+    handle_height: float = 0.20
+    handle_yaw: float = 0.0
+    memory: float = 0.25
+    slow_memory: float = 1.5
+    bandwidth: float = 0.15
+    common: float = 0.3
+    gate: float = 3.0
+
+
+@dataclass(frozen=True)
+class HandleState:
+    """
+    The handle at one instant.
+
+    :param position: float64 [3], m.
+    :param velocity: float64 [3], m/s.
+    :param yaw: direction of the bar from x of the frame, rad, modulo pi.
+    :param covariance: float64 [6, 6] of x, y, z (m) and of turns about x, y, z (rad), as in
+        geometry_msgs/PoseWithCovariance; about x and y nothing is known, they count as level.
+    """
+
+    position: np.ndarray
+    velocity: np.ndarray
+    yaw: float
+    covariance: np.ndarray
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation along the horizontal direction in which it is largest, m."""
+        return float(np.sqrt(max(np.linalg.eigvalsh(self.covariance[:2, :2])[-1], 0.0)))
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """One path: when (s), its points, and its mean of what is nearly constant, with variances."""
+
+    stamp: float
+    times: np.ndarray
+    points: np.ndarray
+    covariances: np.ndarray
+    grasp: np.ndarray  # [3]
+    grasp_variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Points:
+    """The points of all paths, along the belt; a path's begin at one of `starts`."""
+
+    times: np.ndarray
+    along: np.ndarray
+    deviations: np.ndarray
+    ages: np.ndarray  # of its path
+    starts: np.ndarray
+    gap: float  # largest between two horizons, s
+
+
+class HandleTrack:
+    """
+    The handle's way along the belt, estimated from the newest futures.
+
+    A path says where the handle will be at each of its horizons, also while the handle is hidden. The point
+    asked for is a local regression, linear in time, over what the futures of the last ``memory`` say about
+    instants around it: noise is averaged, a path that is bent stays bent. Place across the belt, height and
+    yaw belong to a bin and hardly change, so they are averaged for longer.
+
+    A path that deviates from those before it is put aside. If the next one agrees with it, the world has
+    changed (the belt stops, another bin comes) and what was before is forgotten; if not, it was an outlier.
+
+    Errors of successive futures are alike, since they come from nearly the same frames: a share ``common`` of
+    the variance is not reduced by averaging over paths, and nothing is by averaging over the horizons of one.
+
+    :param settings: see there; may be replaced at any time.
+    """
+
+    def __init__(self, settings: TrackSettings):
+        self.settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._calibration: Calibration | None = None
+        self._along, self._slow = _Recent(), _Recent()
+        self._origin_ns = 0
+
+    def add(self, path: PredictedPath, calibration: Calibration) -> None:
+        """
+        Take the newest futures in.
+
+        :param path: newer than those before, else it is passed over.
+        :param calibration: of the camera now.
+        :raises CalibrationError: its points do not lie on the plane of the handles.
+        :raises PredictionError: its attribute `grasp` has not three elements.
+        """
+        if not self._slow.held:
+            self._origin_ns = path.stamp_ns
+        evidence = self._read(path)
+        if self._slow.held and evidence.stamp <= self._slow.newest.stamp:
+            return
+        settings = self.settings
+        calibration.on_plane(path.points, settings.belt_height + evidence.grasp[2])  # raises
+        self._calibration = calibration
+        self._slow.offer(evidence, self._same_bin, 3 * settings.slow_memory)
+        self._grasp, self._grasp_variance = self._mean_grasp(self._slow.held)
+        self._across = self._mean_across(self._slow.held, self._grasp[2])
+        self._along.offer(evidence, self._same_motion, 3 * settings.memory)
+        self._points = self._along_belt(self._along.held)
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """First and last instant that the futures cover, ns; (0, 0) while there are none."""
+        if not self._along.held:
+            return 0, 0
+        first = min(evidence.times[0] for evidence in self._along.held)
+        return self._ns(first), self._ns(self._along.newest.times[-1])
+
+    @property
+    def instants_ns(self) -> list[int]:
+        """The instants of the newest futures' horizons, ns."""
+        return [self._ns(time) for time in self._along.newest.times] if self._along.held else []
+
+    def at(self, instant_ns: int) -> HandleState:
+        """
+        The handle at an instant that the futures cover.
+
+        :raises PredictionError: they do not, or there are none.
+        """
+        if not self._along.held:
+            raise PredictionError('there are no futures to take the handle from')
+        first, last = self.span_ns
+        if not first <= instant_ns <= last:
+            now = self._ns(self._along.newest.stamp)
+            raise PredictionError(
+                f'the instant to aim for is {(instant_ns - now) / 1e9:.3f} s after the newest frame, but the '
+                f'futures cover {(first - now) / 1e9:.3f}..{(last - now) / 1e9:.3f} s'
+            )
+        settings, grasp, grasp_variance = self.settings, self._grasp, self._grasp_variance
+        across, across_variance = self._across
+        along, speed, along_variance = self._line(self._points, (instant_ns - self._origin_ns) / 1e9)
+        forward, left = self._axes
+        position = np.append(along * forward + across * left, settings.belt_height + grasp[2])
+        covariance = np.zeros((6, 6))
+        covariance[:2, :2] = along_variance * np.outer(forward, forward)
+        covariance[:2, :2] += across_variance * np.outer(left, left)
+        # the ray is fixed: with the height the place on it moves
+        lean = position - self._calibration.position
+        lean = lean / lean[2]
+        covariance[:3, :3] += grasp_variance[2] * np.outer(lean, lean)
+        # half the angle: a quarter of the variance, which a short mean of unlike directions makes larger
+        length = max(np.hypot(*grasp[:2]), 1e-3)
+        covariance[5, 5] = min(grasp_variance[:2].mean() / (4 * length**2), (np.pi / 2) ** 2)
+        yaw = settings.belt_yaw + np.arctan2(grasp[1], grasp[0]) / 2
+        return HandleState(position, np.append(speed * forward, 0.0), float(yaw), covariance)
+
+    # Inside. Times in s count from the first path's stamp, so that floats will do.
+
+    @property
+    def _axes(self) -> np.ndarray:
+        """Along and across the belt, [2, 2]."""
+        cosine, sine = np.cos(self.settings.belt_yaw), np.sin(self.settings.belt_yaw)
+        return np.array([[cosine, sine], [-sine, cosine]])
+
+    def _ns(self, time: float) -> int:
+        return self._origin_ns + round(time * 1e9)
+
+    def _read(self, path: PredictedPath) -> _Evidence:
+        stamp = (path.stamp_ns - self._origin_ns) / 1e9
+        grasp = path.attributes.get(GRASP)
+        if grasp is None:
+            twice = 2 * self.settings.handle_yaw
+            mean = np.array([np.cos(twice), np.sin(twice), self.settings.handle_height])
+            variance = np.zeros(3)
+        elif grasp[0].shape[1] != 3:
+            raise PredictionError(
+                f"expected the attribute '{GRASP}' to have 3 elements, found {grasp[0].shape[1]}"
+            )
+        else:
+            weights = 1 / np.maximum(grasp[1], 1e-4) ** 2
+            mean = (weights * grasp[0]).sum(axis=0) / weights.sum(axis=0)
+            variance = len(weights) / weights.sum(axis=0)
+        return _Evidence(stamp, stamp + path.horizons, path.points, path.covariances, mean, variance)
+
+    def _places(self, held: list[_Evidence], height: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return places along and across the belt of all points, and their variances, [n, 2] each."""
+        points, covariances = (
+            np.concatenate([getattr(evidence, name) for evidence in held])
+            for name in ('points', 'covariances')
+        )
+        met = self._calibration.on_plane(points, self.settings.belt_height + height)
+        axes = self._axes
+        spread = axes @ met.covariances(covariances) @ axes.T
+        return met.places @ axes.T, np.maximum(np.diagonal(spread, axis1=1, axis2=2), 1e-8)
+
+    def _mean_grasp(self, held: list[_Evidence]) -> tuple[np.ndarray, np.ndarray]:
+        values = np.array([evidence.grasp for evidence in held])
+        return self._mean(held, values, np.array([evidence.grasp_variance for evidence in held]))
+
+    def _mean_across(self, held: list[_Evidence], height: float) -> tuple[float, float]:
+        """Return the place across the belt, and its variance."""
+        places, variances = self._places(held, height)
+        starts = np.cumsum([0, *(len(evidence.times) for evidence in held[:-1])])
+        weights = np.add.reduceat(1 / variances[:, 1], starts)
+        values = np.add.reduceat(places[:, 1] / variances[:, 1], starts) / weights
+        counts = np.diff([*starts, len(places)])
+        mean, variance = self._mean(held, values[:, None], (counts / weights)[:, None])
+        return float(mean[0]), float(variance[0])
+
+    def _mean(self, held, values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean [P] over paths of values [n, P], and its variance."""
+        settings = self.settings
+        ages = held[-1].stamp - np.array([evidence.stamp for evidence in held])
+        weights = np.exp(-ages / settings.slow_memory)[:, None] / np.maximum(variances, 1e-8)
+        weights /= weights.sum(axis=0)
+        alike = (weights * np.sqrt(variances)).sum(axis=0) ** 2
+        apart = (weights**2 * variances).sum(axis=0)
+        return (weights * values).sum(axis=0), settings.common * alike + (1 - settings.common) * apart
+
+    def _along_belt(self, held: list[_Evidence]) -> _Points:
+        places, variances = self._places(held, self._grasp[2])
+        counts = [len(evidence.times) for evidence in held]
+        ages = np.repeat([held[-1].stamp - evidence.stamp for evidence in held], counts)
+        times = np.concatenate([evidence.times for evidence in held])
+        gap = float(np.diff(held[-1].times).max())
+        starts = np.cumsum([0, *counts[:-1]])
+        return _Points(times, places[:, 0], np.sqrt(variances[:, 0]), ages, starts, gap)
+
+    def _line(self, points: _Points, time: float) -> tuple[float, float, float]:
+        """Return place along the belt at a time, speed, and the place's variance."""
+        settings = self.settings
+        offsets = points.times - time
+        # wide enough for two horizons, however far apart a bundle has them
+        width = max(settings.bandwidth, points.gap)
+        weights = np.exp(-points.ages / settings.memory - 0.5 * (offsets / width) ** 2)
+        weights /= points.deviations**2
+        design = np.stack([np.ones_like(offsets), offsets])
+        rows = np.linalg.solve((design * weights) @ design.T, design * weights)
+        place, speed = rows @ points.along  # rows: what each point adds to either
+        shares = np.add.reduceat(rows[0] * points.deviations, points.starts)
+        common = settings.common
+        variance = common * shares.sum() ** 2 + (1 - common) * np.square(shares).sum()
+        return float(place), float(speed), float(variance)
+
+    def _same_motion(self, new: _Evidence, held: list[_Evidence]) -> bool:
+        before, now = self._along_belt(held), self._along_belt([new])
+        first, last = held[0].times[0], held[-1].times[-1]
+        deviations = []
+        for time, place, deviation in zip(now.times, now.along, now.deviations):
+            if first <= time <= last:
+                expected, _, variance = self._line(before, time)
+                deviations.append((place - expected) ** 2 / (deviation**2 + variance))
+        return not deviations or np.sqrt(np.mean(deviations)) < self.settings.gate
+
+    def _same_bin(self, new: _Evidence, held: list[_Evidence]) -> bool:
+        expected, expected_variance = self._mean_grasp(held)
+        spread = new.grasp_variance + expected_variance + 1e-8
+        deviations = list((new.grasp - expected) ** 2 / spread)
+        across, across_variance = self._mean_across(held, expected[2])
+        value, variance = self._mean_across([new], expected[2])
+        deviations.append((value - across) ** 2 / (variance + across_variance))
+        return np.sqrt(max(deviations)) < self.settings.gate
+
+
+class _Recent:
+    """The newest evidence that agrees with itself."""
+
+    def __init__(self):
+        self.held: list[_Evidence] = []
+        self._aside: _Evidence | None = None
+
+    @property
+    def newest(self) -> _Evidence:
+        return self.held[-1]
+
+    def offer(
+        self, new: _Evidence, agrees: Callable[[_Evidence, list[_Evidence]], bool], memory: float
+    ) -> None:
+        """Hold it, put it aside, or begin anew with it."""
+        self.held = [evidence for evidence in self.held if new.stamp - evidence.stamp <= memory]
+        if not self.held or agrees(new, self.held):
+            self.held.append(new)
+            self._aside = None
+        elif self._aside is not None and agrees(new, [self._aside]):
+            self.held = [self._aside, new]
+            self._aside = None
+        else:
+            self._aside = new
+
+
+@dataclass(frozen=True)
+class Arm:
+    """
+    Where and how fast the tool can be.
+
+    :param max_speed: m/s.
+    :param max_acceleration: m/s^2.
+    :param workspace: first and last place along the belt's direction where handles are taken, m.
+    :param base: x and y of the axis that the arm turns about, m.
+    :param reach: smallest and largest distance from that axis, m.
+    """
+
+    max_speed: float = 0.6
+    max_acceleration: float = 2.5
+    workspace: tuple[float, float] = (0.05, 0.62)
+    base: tuple[float, float] = (0.80, -0.54)
+    reach: tuple[float, float] = (0.40, 1.02)
+
+    def time_to(self, distance: float) -> float:
+        """:return: s from rest to rest, with the speed trapezoid of both limits."""
+        if distance < self.max_speed**2 / self.max_acceleration:
+            return 2 * float(np.sqrt(distance / self.max_acceleration))
+        return distance / self.max_speed + self.max_speed / self.max_acceleration
+
+    def reaches(self, place: np.ndarray) -> bool:
+        """:return: whether it is within reach of the base."""
+        return bool(self.reach[0] <= np.hypot(*(np.asarray(place)[:2] - self.base)) <= self.reach[1])
+
+
+@dataclass(frozen=True)
+class Intercept:
+    """When the tool can be at the handle, and the handle then."""
+
+    stamp_ns: int
+    handle: HandleState
+
+
+def intercept(
+    track: HandleTrack, tool: np.ndarray, start_ns: int, arm: Arm, allowed: Callable[[HandleState], bool]
+) -> Intercept | None:
+    """
+    The first moment at which the tool can be where the handle is then.
+
+    :param tool: float64 [3], where the tool is, m.
+    :param start_ns: when a command sent now begins to move the arm.
+    :param arm: its limits.
+    :param allowed: whether the handle may be taken there.
+    :return: None where there is none that the futures cover.
+    """
+    first, last = track.span_ns
+    start_ns = max(start_ns, first)
+    for instant_ns in range(start_ns, last + 1, round(STEP * 1e9)):
+        handle = track.at(instant_ns)
+        needed = arm.time_to(float(np.linalg.norm(handle.position - tool)))
+        if start_ns + needed * 1e9 <= instant_ns and allowed(handle):
+            return Intercept(instant_ns, handle)
+    return None
