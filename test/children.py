@@ -11,6 +11,8 @@ import time
 
 #: For the environment of processes whose backend is 'auto': it then is ONNX Runtime's CPU on every machine.
 WITHOUT_GPU = {'CUDA_VISIBLE_DEVICES': ''}
+#: s that a test waits for an event before it fails: much, for the machine may be busy with other things.
+PATIENCE = 60.0
 
 
 class Child:
@@ -40,7 +42,7 @@ class Child:
         self.process.wait()
         self.process.stdin.close()
 
-    def wait_line(self, part: str, timeout: float = 20.0) -> str:
+    def wait_line(self, part: str, timeout: float = PATIENCE) -> str:
         """Return the next line that contains ``part``; an AssertionError shows all lines if none comes."""
         deadline = time.monotonic() + timeout
         while True:
@@ -53,12 +55,12 @@ class Child:
             if part in line:
                 return line
 
-    def stop(self, number=signal.SIGINT, timeout: float = 20.0) -> int:
+    def stop(self, number=signal.SIGINT, timeout: float = PATIENCE) -> int:
         """Send a signal and return the exit code; all lines are there then."""
         self.process.send_signal(number)
         return self.wait(timeout)
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Wait for the end and return the exit code; all lines are there then."""
         code = self.process.wait(timeout)
         self._reader.join(timeout)

@@ -5,6 +5,7 @@ import threading
 import time
 
 import rclpy
+from children import PATIENCE
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -29,7 +30,7 @@ class Inbox:
             self.messages.clear()
             self.times.clear()
 
-    def wait(self, wanted=lambda message: True, timeout=20.0, count=1):
+    def wait(self, wanted=lambda message: True, timeout=PATIENCE, count=1):
         """Return the newest of ``count`` messages that are wanted, those that have come already included."""
         def found():
             matching = [message for message in self.messages if wanted(message)]
@@ -82,7 +83,7 @@ class Peer:
         self._executor.wake()
         return inbox
 
-    def publisher(self, kind, topic, *, readers=1, timeout=20.0):
+    def publisher(self, kind, topic, *, readers=1, timeout=PATIENCE):
         """Return a publisher that has found its readers."""
         publisher = self.node.create_publisher(kind, topic, QoSProfile(depth=10))
         deadline = time.monotonic() + timeout
@@ -91,7 +92,7 @@ class Peer:
             time.sleep(0.01)
         return publisher
 
-    def call(self, kind, name, request, timeout=20.0):
+    def call(self, kind, name, request, timeout=PATIENCE):
         """Call a service and return its response."""
         client = self.node.create_client(kind, name)
         assert client.wait_for_service(timeout), f'no service {name}'

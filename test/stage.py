@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import rclpy
+from children import PATIENCE
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -51,7 +52,7 @@ class Stage:
         vars(self).clear()
         gc.collect()
 
-    def until(self, predicate, timeout: float = 20.0):
+    def until(self, predicate, timeout: float = PATIENCE):
         """Turn the executor until ``predicate`` holds; return what it gave."""
         deadline = time.monotonic() + timeout
         while not (value := predicate()):
@@ -100,7 +101,7 @@ class Stage:
     def messages(self) -> list[str]:
         return [array.status[0].message for array in self.diagnostics]
 
-    def until_said(self, *parts, timeout: float = 20.0) -> str:
+    def until_said(self, *parts, timeout: float = PATIENCE) -> str:
         """Wait for a report from now on whose message contains all parts; return the message."""
         self.diagnostics.clear()
         return self.until(

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -135,17 +136,22 @@ def test_no_more_is_made_ahead_than_asked():
         assert made == [0, 1, 2, 3]
 
 
-def test_the_time_the_consumer_waits_is_measured():
-    go = threading.Event()
+def test_the_time_the_consumer_waits_is_measured(monkeypatch):
+    waits, clock = threading.Event(), SimpleNamespace(now=100.0)
+
+    def perf_counter():
+        waits.set()
+        return clock.now
 
     def make(step):
-        go.wait()
+        waits.wait()
+        clock.now += 5.0
         return step
 
-    with ClipLoader(make, 0, 1) as loader:
-        threading.Timer(0.05, go.set).start()
-        assert next(loader) == 0
-        assert 0.03 < loader.waited
+    monkeypatch.setattr(loader, 'time', SimpleNamespace(perf_counter=perf_counter))
+    with ClipLoader(make, 0, 1) as made:
+        assert next(made) == 0
+        assert made.waited == 5.0
 
 
 class Unpicklable(JepaError):
