@@ -59,6 +59,7 @@ class EncoderSession(ABC):
     :ivar manifest: of the bundle
     :ivar model_id: uint32 that the latents carry
     :ivar request: what the session wants from a :class:`~jepa_ros.clip.ClipWindow`
+    :ivar computed: all slices of the last step, float32 [slices, N, D], oldest first, and their stamps (ns)
     """
 
     def __init__(self, bundle: Bundle, opener: Callable[[Path], Graph], surprise: bool):
@@ -114,6 +115,7 @@ class EncoderSession(ABC):
         if not np.isfinite(slices[-1]).all():
             self.reset()  # what is in the cache cannot be trusted either
             raise EngineError('expected finite latents from the encoder, found NaN or infinity')
+        self.computed = slices, stamps
         stamp, tokens = int(stamps[-1]), slices[-1]
         latents = Latents(stamp, tokens, self._positions(frames.geometry), np.zeros(len(tokens), np.float32),
                           self._surprise_of(tokens, stamp), self.model_id)
