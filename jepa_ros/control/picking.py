@@ -126,3 +126,394 @@ class PickCommand:
     gripper: tuple[float, ...] = ()
     path: tuple[tuple[int, HandleState], ...] = ()
     intercept: Intercept | None = None
+
+
+#: In these the gripper has the bin, or is about to have it: what the camera sees is of no more use.
+COMMITTED = (
+    PickState.CLOSING,
+    PickState.LIFTING,
+    PickState.HOLDING,
+    PickState.CARRYING,
+    PickState.PLACING,
+    PickState.RELEASING,
+)
+ATTEMPT = (PickState.TRACKING, PickState.LOWERING, PickState.CLOSING)
+AHEAD = 0.06  # m before the workspace from which on a handle is followed
+NEAR = 0.012  # m, besides the doubt: so near is over the handle, or at it
+FAR = 0.04  # m beside it: too far to go on lowering
+TURNED = 0.08  # rad
+VERTICAL = 0.35  # m/s at most, towards the handle and away from it
+
+
+class Picker:
+    """
+    Takes bins by their handles, as long as there is no doubt about where those will be.
+
+    It starts disabled. Disabled, it commands nothing but still says what it expects. In doubt about its
+    inputs (stale, of another model, not finite, not calibrated, a scene that surprises the model) it commands
+    explicit zeros at every step, leaves the gripper as it is, and goes on from rest when the doubt is gone.
+    An attempt that was interrupted for longer than ``patience``, or whose handle became too uncertain for so
+    long, is given up: it rises and tries again.
+
+    :param settings: how it is tuned; may be replaced between steps.
+    :param period: time between two steps in s.
+    :param model: hash of the only model that it acts on.
+
+    Attributes: ``futures``, ``latents``: watchdogs to which messages are offered; ``calibration``: of the camera,
+    None while there is none; ``track``: what is known of the handle.
+    """
+
+    def __init__(self, settings: PickSettings, period: float, model: int):
+        self.futures: Watchdog[PredictedPath] = Watchdog('futures', settings.watchdog, model)
+        self.latents: Watchdog[float] = Watchdog('latents', settings.watchdog, model)
+        self.tools: Watchdog[Tool] = Watchdog('poses of the tool', settings.watchdog, 0)
+        self.calibration: Calibration | None = None
+        self.track = HandleTrack(settings.track)
+        self._period = period
+        self._enabled, self._twist = False, np.zeros(6)
+        self._go(PickState.WAITING)
+        self._why = self._fault = self._interruption = ''
+        self._doubtful = self._halted = 0.0  # s
+        self._taken: PredictedPath | None = None  # the last path that was put into the track
+        self._yaw: float | None = None
+        self._spot: np.ndarray | None = None
+        self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, handle above bottom
+        self.settings = settings
+
+    @property
+    def settings(self) -> PickSettings:
+        """How it is tuned."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: PickSettings) -> None:
+        self._settings = settings
+        self.track.settings = settings.track
+        for watchdog in (self.futures, self.latents, self.tools):
+            watchdog.settings = settings.watchdog
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it may command motion. Disabled, it forgets its attempt, but not that it holds a bin."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._twist = np.zeros(6)
+        holds = self._state in COMMITTED and self._state not in (PickState.CLOSING, PickState.RELEASING)
+        self._go(PickState.HOLDING if holds else PickState.WAITING)
+        self._spot = None
+        self._why = ''
+
+    def step(
+        self, now_ns: int, steady_ns: int, tool: Tool | None = None, opening: float | None = None
+    ) -> PickCommand:
+        """
+        Decide what to send now; called once per period.
+
+        :param now_ns: now in ns on the clock that stamps are made with.
+        :param steady_ns: now in ns on a steady clock.
+        :param tool: where the tool is; None: no news since the last step.
+        :param opening: of the gripper, in the unit of its command; None: nobody knows.
+        """
+        aim_ns = now_ns + round(self.settings.horizon * 1e9)
+        path, meet, surprise = (), None, 0.0
+        try:
+            self._look(now_ns, steady_ns, tool)
+            handle = self.track.at(aim_ns)
+            path = tuple((instant, self.track.at(instant)) for instant in self.track.instants_ns)
+            meet = self._intercept(aim_ns)
+            surprise, reason = self._surprise(now_ns, steady_ns), ''
+        except JepaError as error:
+            reason = str(error)
+        if not self._enabled:
+            return PickCommand(PickState.DISABLED, reason or 'disabled', None, (), path, meet)
+        surprised = surprise > self.settings.max_surprise > 0
+        if not reason and surprised and self._state not in (*COMMITTED, PickState.LOWERING, PickState.RETREATING):
+            reason = self._surprised(surprise)
+        if reason:
+            self._twist = np.zeros(6)
+            self._halted += self._period
+            self._interruption = reason
+            return PickCommand(PickState.STOPPED, reason, self._twist, (), path, meet)
+        self._resume()
+        doubt = self._surprised(surprise) if surprised else self._uncertain(handle)
+        self._doubtful = self._doubtful + self._period if doubt else 0.0
+        self._see(handle, meet, doubt, opening)
+        state = self._state
+        wanted = getattr(self, f'_{state.value}')()
+        self._since = self._since + self._period if self._state is state else 0.0
+        self._twist = self._limit(wanted)
+        gripper = self.settings.gripper_closed if self._closed else self.settings.gripper_open
+        return PickCommand(self._state, doubt or self._why, self._twist, gripper, path, meet)
+
+    # What it knows.
+
+    def _look(self, now_ns: int, steady_ns: int, tool: Tool | None) -> None:
+        """Take what is new and refuse what must not be acted on."""
+        path = self.futures.check(now_ns, steady_ns)
+        if self.calibration is None:
+            raise RefusedError('no calibration of the camera has arrived yet')
+        if path is not self._taken:
+            if self._taken is not None and path.stamp_ns < self._taken.stamp_ns:
+                self.track.reset()  # the clock was set back
+            self._taken, self._fault = path, ''
+            try:
+                self.track.add(path, self.calibration)
+            except JepaError as error:
+                self._fault = str(error)
+        if self._fault:
+            raise RefusedError(self._fault)
+        if tool is not None:
+            if not (np.isfinite(tool.position).all() and np.isfinite(tool.rotation).all()):
+                self.tools.clear('the pose of the tool is not finite')
+            else:
+                self.tools.offer(tool, tool.stamp_ns or now_ns, 0, now_ns, steady_ns)
+        held = self.tools.check(now_ns, steady_ns)
+        # Where it will be when a command sent now begins to move it.
+        lead = self.tools.age(now_ns) + self.settings.horizon
+        self._tool = replace(held, position=held.position + self._twist[:3] * lead)
+
+    def _surprise(self, now_ns: int, steady_ns: int) -> float:
+        if self.settings.max_surprise <= 0:
+            return 0.0
+        surprise = self.latents.check(now_ns, steady_ns)
+        # NaN: perception had no forecast for exactly this instant, which says nothing against this one.
+        return surprise if np.isfinite(surprise) else 0.0
+
+    def _surprised(self, surprise: float) -> str:
+        allowed = self.settings.max_surprise
+        return f'the scene surprises the model: {surprise:.2f}, {allowed:g} allowed'
+
+    def _uncertain(self, handle: HandleState) -> str:
+        allowed = self.settings.max_error
+        if handle.deviation <= allowed:
+            return ''
+        return (
+            'the place of the handle is uncertain: its standard deviation is '
+            f'{handle.deviation:.3f} m, {allowed:g} m allowed'
+        )
+
+    def _intercept(self, aim_ns: int) -> Intercept | None:
+        def allowed(handle: HandleState) -> bool:
+            first, last = self.settings.arm.workspace
+            return first <= self._along(handle.position) <= last and not (
+                self._uncertain(handle) or not self.settings.arm.reaches(handle.position)
+            )
+
+        return intercept(self.track, self._tool.position, aim_ns, self.settings.arm, allowed)
+
+    def _see(self, handle: HandleState, meet: Intercept | None, doubt: str, opening: float | None) -> None:
+        self._handle, self._meet, self._doubt, self._opening = handle, meet, doubt, opening
+        self._error = handle.position - self._tool.position
+
+    def _along(self, place: np.ndarray) -> float:
+        yaw = self.settings.track.belt_yaw
+        return float(place[0] * np.cos(yaw) + place[1] * np.sin(yaw))
+
+    def _coming(self) -> str:
+        """Return why the handle cannot be taken, or nothing."""
+        first, last = self.settings.arm.workspace
+        along, speed = self._along(self._handle.position), self._along(self._handle.velocity)
+        if along + max(speed, 0.0) * self.settings.closing_time > last:
+            return 'the handle has passed'
+        if along > first - AHEAD and not self.settings.arm.reaches(self._handle.position):
+            return 'the handle is out of reach'
+        return ''
+
+    def _empty(self) -> bool:
+        return self._opening is not None and self._opening < self.settings.min_opening
+
+    # The states: each returns the twist that is wanted, and may go on to another.
+
+    def _waiting(self) -> np.ndarray:
+        if not (self._doubt or self._coming()):
+            return self._go(PickState.APPROACHING)
+        self._face(self.settings.home)
+        return self._towards(self.settings.home)
+
+    def _approaching(self) -> np.ndarray:
+        """Hover over the handle, or where it will come into the workspace."""
+        if self._doubt_lasts() or self._coming():
+            return self._go(PickState.WAITING)
+        self._align()
+        first = self.settings.arm.workspace[0]
+        missing = first - self._along(self._handle.position)
+        if missing < AHEAD:
+            return self._go(PickState.TRACKING)
+        yaw = self.settings.track.belt_yaw
+        forward = np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        return self._towards(self._handle.position + missing * forward + (0, 0, self.settings.hover))
+
+    def _tracking(self) -> np.ndarray:
+        """Hover over the handle and match its speed."""
+        if self._doubt_lasts() or self._coming():
+            return self._give_up(self._doubt or self._coming())
+        self._align()
+        beside, hover = float(np.hypot(*self._error[:2])), (0, 0, self.settings.hover)
+        if beside < self._near and abs(self._turn_left()) < TURNED:
+            self._why = ''
+            return self._go(PickState.LOWERING)
+        if beside > 0.1 and self._meet is not None:  # not behind it, but to where it will be
+            return self._towards(self._meet.handle.position + hover)
+        return self._towards(self._handle.position + hover, self._handle.velocity)
+
+    def _lowering(self) -> np.ndarray:
+        if self._doubt_lasts() or self._coming() == 'the handle is out of reach':
+            return self._give_up(self._doubt or self._coming())
+        beside = float(np.hypot(*self._error[:2]))
+        if beside > FAR + self._near:
+            return self._go(PickState.TRACKING)
+        if beside < self._near and abs(self._error[2]) < NEAR:
+            self._ride()
+            return self._go(PickState.CLOSING)
+        twist = self._towards(self._handle.position, self._handle.velocity)
+        twist[2] = np.clip(twist[2], -VERTICAL, VERTICAL)
+        return twist
+
+    def _closing(self) -> np.ndarray:
+        if self._since > self.settings.closing_time:
+            if self._empty():
+                return self._give_up('the fingers closed on nothing')
+            self._spot = self._tool.position + (0, 0, self.settings.lift)
+            return self._go(PickState.LIFTING)
+        if not self._doubt:
+            self._ride()
+        return self._twist_of(self._riding)
+
+    def _lifting(self) -> np.ndarray:
+        """Go up, and stop moving along only on the way."""
+        if self._empty():
+            return self._give_up('the bin slipped out of the fingers')
+        left = self._spot[2] - self._tool.position[2]
+        if left < 0.01:
+            self._spot = self._tool.position
+            return self._go(PickState.HOLDING)
+        along = self._riding * np.clip((left - 0.08) / 0.06, 0, 1)
+        return self._twist_of((along[0], along[1], np.clip(self.settings.gain * left, 0.05, 0.3)))
+
+    def _holding(self) -> np.ndarray:
+        if self._empty():
+            return self._give_up('the bin slipped out of the fingers')
+        if self._spot is None:
+            self._spot = self._tool.position
+        if self.settings.place and self._since > self.settings.hold:
+            return self._go(PickState.CARRYING)
+        return self._towards(self._spot)
+
+    def _carrying(self) -> np.ndarray:
+        """Swing about the base to where bins are put down, with the hand keeping its side towards the base."""
+        if self._empty():
+            return self._give_up('the bin slipped out of the fingers')
+        base = np.array(self.settings.arm.base)
+        now, goal = self._tool.position[:2] - base, np.array(self.settings.place[:2]) - base
+        left = _wrapped(np.arctan2(goal[1], goal[0]) - np.arctan2(now[1], now[0]))
+        out = float(np.hypot(*goal) - np.hypot(*now))
+        if abs(left) < 0.03 and abs(out) < 0.02:
+            return self._go(PickState.PLACING)
+        turn = float(np.clip(3.0 * left, -1.0, 1.0))
+        radial = now / np.hypot(*now)
+        flat = 2.0 * np.clip(out, -0.15, 0.15) * radial + turn * np.array([-now[1], now[0]])
+        self._yaw += turn * self._period
+        twist = self._twist_of((*flat, self.settings.gain * (self._spot[2] - self._tool.position[2])))
+        twist[5] += turn
+        return twist
+
+    def _placing(self) -> np.ndarray:
+        above = self._tool.position[2] - self._height - self.settings.place[2]
+        if above < 0.004 or self._since > 3.0:
+            return self._go(PickState.RELEASING)
+        return self._twist_of((0.0, 0.0, -np.clip(2.0 * above, 0.03, 0.25)))
+
+    def _releasing(self) -> np.ndarray:
+        if self._since > 0.4:
+            return self._go(PickState.RETREATING)
+        return self._twist_of(np.zeros(3))
+
+    def _retreating(self) -> np.ndarray:
+        """Up, to where no bin is in the way."""
+        track = self.settings.track
+        if self._tool.position[2] > track.belt_height + track.handle_height + self.settings.hover:
+            return self._go(PickState.WAITING)
+        return self._twist_of((0.0, 0.0, VERTICAL))
+
+    # What they share.
+
+    def _go(self, state: PickState) -> np.ndarray:
+        self._state, self._since = state, 0.0
+        self._closed = state in COMMITTED and state is not PickState.RELEASING
+        return self._twist.copy()
+
+    def _give_up(self, reason: str) -> np.ndarray:
+        self._why = f'given up: {reason}'
+        return self._go(PickState.RETREATING)
+
+    def _resume(self) -> None:
+        if self._halted > self.settings.patience and self._state in ATTEMPT:
+            if self._state is not PickState.CLOSING:
+                self._give_up(self._interruption)
+        self._halted = 0.0
+
+    def _doubt_lasts(self) -> bool:
+        return self._doubtful > self.settings.patience
+
+    @property
+    def _near(self) -> float:
+        # Nearer than what is known of the place there is no being.
+        return NEAR + 0.5 * min(self._handle.deviation, self.settings.max_error)
+
+    def _ride(self) -> None:
+        self._riding = self._handle.velocity
+        self._height = self._handle.position[2] - self.settings.track.belt_height
+
+    def _align(self) -> None:
+        """Want the fingers to close across the bar: of the two ways the nearer to how the arm points."""
+        pan = self._pan(self._handle.position)
+        self._yaw = pan + (self._handle.yaw - pan + np.pi / 2) % np.pi - np.pi / 2
+
+    def _face(self, place) -> None:
+        """Want the hand's yaw as it is, within a right angle of how the arm points there."""
+        pan = self._pan(place)
+        self._yaw = pan + float(np.clip(_wrapped(self._tool_yaw - pan), -np.pi / 2, np.pi / 2))
+
+    def _pan(self, place) -> float:
+        base = self.settings.arm.base
+        return float(np.arctan2(place[1] - base[1], place[0] - base[0]))
+
+    @property
+    def _tool_yaw(self) -> float:
+        return float(np.arctan2(self._tool.rotation[1, 0], self._tool.rotation[0, 0]))
+
+    def _turn_left(self) -> float:
+        return _wrapped((self._tool_yaw if self._yaw is None else self._yaw) - self._tool_yaw)
+
+    def _towards(self, place, velocity=(0.0, 0.0, 0.0)) -> np.ndarray:
+        """Close the distance to a place that moves with a velocity."""
+        return self._twist_of(self.settings.gain * (np.asarray(place) - self._tool.position) + velocity)
+
+    def _twist_of(self, linear) -> np.ndarray:
+        """Add the turn that keeps the hand pointing down and the yaw as wanted."""
+        gain = self.settings.gain
+        level = gain * np.cross(self._tool.rotation[:, 2], (0.0, 0.0, -1.0))
+        return np.array([*linear, level[0], level[1], gain * self._turn_left()])
+
+    def _limit(self, wanted: np.ndarray) -> np.ndarray:
+        """Limit speed and slew; turning gets up to speed in the time in which moving does."""
+        settings, arm = self.settings, self.settings.arm
+        ramp = arm.max_acceleration / arm.max_speed * self._period
+        parts = []
+        for part, most in ((slice(0, 3), arm.max_speed), (slice(3, 6), settings.max_turn)):
+            change = _shortened(_shortened(wanted[part], most) - self._twist[part], most * ramp)
+            parts.append(self._twist[part] + change)
+        return np.concatenate(parts)
+
+
+def _shortened(vector: np.ndarray, length: float) -> np.ndarray:
+    """Shorten a vector to a length; its direction stays."""
+    norm = float(np.linalg.norm(vector))
+    return vector if norm <= length else vector * (length / norm)
+
+
+def _wrapped(angle: float) -> float:
+    return float((angle + np.pi) % (2 * np.pi) - np.pi)
