@@ -73,3 +73,40 @@ def test_what_is_not_there_is_named_with_what_is(share, find, words):
 def test_an_empty_name_finds_nothing(share):
     with pytest.raises(JepaError, match="found ''"):
         paths.find_bundle('')
+
+
+POINTER = "format: 1\nbundle: belt\nmodel_id: 7\naudit: audit.yaml\naudit_sha256: '%s'\ndate: 2026-11-23\n" % ('0' * 64)
+
+
+def test_what_is_promoted_is_found_by_that_name_and_by_its_path(share):
+    pointer = share / 'models' / 'promoted'
+    pointer.write_text(POINTER)
+    for name in ('promoted', pointer, str(pointer)):
+        assert paths.find_bundle(name) == share / 'models' / 'belt'
+    assert paths.find_promotion().model_id == 7 and paths.find_promotion('belt') is None
+
+
+def test_a_default_stands_in_until_something_is_promoted(share, monkeypatch):
+    monkeypatch.setattr(paths, 'DEFAULT_BUNDLE', 'belt')
+    assert paths.find_promotion() is None
+    assert paths.find_bundle('promoted') == share / 'models' / 'belt'
+
+
+def test_a_promoted_bundle_may_lie_anywhere(share, tmp_path):
+    mine = tmp_path / 'elsewhere' / 'mine'
+    mine.mkdir(parents=True)
+    (mine / 'manifest.yaml').touch()
+    (share / 'models' / 'promoted').write_text(POINTER.replace('bundle: belt', f'bundle: {mine}'))
+    assert paths.find_bundle('promoted') == mine
+
+
+@pytest.mark.parametrize('text, words', [
+    (POINTER.replace('belt', 'gone'), r'promoted: expected the promoted bundle .*gone, found none there'),
+    ('belt', 'promoted: expected a promoted bundle as `jepa audit --promote` writes it, found'),
+    (POINTER.replace('model_id: 7\n', ''), "found 'model_id'"),
+    ('{', 'promoted: expected a promoted bundle'),
+])
+def test_a_promotion_that_dangles_or_is_none_is_named(share, text, words):
+    (share / 'models' / 'promoted').write_text(text)
+    with pytest.raises(JepaError, match=words):
+        paths.find_bundle('promoted')

@@ -11,7 +11,7 @@ import yaml
 
 from jepa_ros.engine.manifest import ENCODER, FORECASTER, READOUT, BundleError, Manifest
 from jepa_ros.errors import one_line
-from jepa_ros.paths import find_bundle
+from jepa_ros.paths import find_bundle, find_promotion
 
 MANIFEST = 'manifest.yaml'
 
@@ -35,15 +35,21 @@ class Bundle:
         """
         Load a bundle and check all of it.
 
-        :param name_or_path: its directory, or the name of a bundle that the package ships
+        :param name_or_path: its directory, the name of a bundle that the package ships, or ``promoted``
         :raises BundleError: no manifest, a wrong manifest, a file that is missing, foreign or not as it was
-            written
+            written, or a promoted bundle that is another one than was audited
         :raises PathError: there is no such bundle
         """
         path = find_bundle(name_or_path)
         manifest = read_manifest(path)
         _check_files(path, manifest)
-        return cls(path, manifest, manifest.model_id())
+        bundle = cls(path, manifest, manifest.model_id())
+        promotion = find_promotion(name_or_path)
+        if promotion is not None and promotion.model_id != bundle.model_id:
+            raise BundleError(f'{promotion.path}: expected model {promotion.model_id:08x}, which was '
+                              f'audited, found {bundle.model_id:08x} in {path}: audit it again, or delete '
+                              'this file')
+        return bundle
 
     @property
     def encoder(self) -> Path:

@@ -8,12 +8,14 @@ from jepa_ros.engine.bookkeeping import manifest_rows
 from jepa_ros.engine.build import backends_here
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.manifest import Horizons, Manifest
+from jepa_ros.paths import DEFAULT_BUNDLE, PROMOTED, find_promotion
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('bundle', nargs='?', default='conveyor_vjepa',
-                        help='directory of a bundle, or the name of a shipped one (default: %(default)s)')
+                        help='directory of a bundle, the name of a shipped one, or promoted: the default, '
+                             'as an audit decided (default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='print the manifest as JSON')
 
 
@@ -26,9 +28,20 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     console = Console()
+    if args.bundle == PROMOTED:
+        console.print(promotion_sentence(), highlight=False)
     for title, rows in sections(bundle):
         console.print(_table(title, rows))
     return 0
+
+
+def promotion_sentence() -> str:
+    """Return what the name ``promoted`` stands for, and why."""
+    found = find_promotion()
+    if found is None:
+        return f'nothing was promoted yet: {DEFAULT_BUNDLE} stands in (jepa audit --promote)'
+    return (f'promoted on {found.date}: {found.bundle.name}, by {found.audit} '
+            f'(sha256 {found.audit_sha256[:12]}...); {found.path}')
 
 
 def sections(bundle: Bundle) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -37,7 +37,7 @@ from jepa_ros.nodes.parameters import ParameterError, ParameterSpec
 _SERVO, _WATCHDOG, _FOLLOWER = ServoSettings(), WatchdogSettings(), FollowerSettings()
 
 PARAMETERS = (
-    ParameterSpec('bundle', 'conveyor_vjepa', 'Engine bundle with the readout, the same as perception has.',
+    ParameterSpec('bundle', 'promoted', 'Engine bundle with the readout, the same as perception has.',
                   live=False),
     ParameterSpec('readout', 'handle', 'Name of the readout to follow.', live=False),
     ParameterSpec('rate', 20.0, 'Commands per second.', 'Hz', 1.0, 500.0, live=False),

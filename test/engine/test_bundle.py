@@ -137,3 +137,14 @@ def test_a_write_that_fails_leaves_the_old_manifest(path, monkeypatch):
 def test_hash_of_a_file(tmp_path):
     (tmp_path / 'file').write_bytes(b'abc')
     assert file_sha256(tmp_path / 'file').startswith('ba7816bf8f01cfea')
+
+
+def test_a_promoted_bundle_that_is_not_the_audited_one_is_named(path, tmp_path):
+    pointer = tmp_path / 'promoted'
+    said = f'bundle: {path}\nmodel_id: %d\naudit: a\naudit_sha256: b\ndate: c\n'
+    model_id = Bundle.load(path).model_id
+    pointer.write_text(said % model_id)
+    assert Bundle.load(pointer).path == path
+    pointer.write_text(said % (model_id ^ 1))
+    with pytest.raises(BundleError, match=f'promoted: expected model {model_id ^ 1:08x}, .* found {model_id:08x}'):
+        Bundle.load(pointer)
