@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +117,8 @@ class HandleTrack:
         self._calibration: Calibration | None = None
         self._along, self._slow = _Recent(), _Recent()
         self._origin_ns = 0
+        self._grasp = np.zeros(3), np.zeros(3)  # mean and variance
+        self._across = 0.0, 0.0
 
     def add(self, path: PredictedPath, calibration: Calibration) -> None:
         """
@@ -136,8 +138,8 @@ class HandleTrack:
         calibration.on_plane(path.points, settings.belt_height + evidence.grasp[2])  # raises
         self._calibration = calibration
         self._slow.offer(evidence, self._same_bin, 3 * settings.slow_memory)
-        self._grasp, self._grasp_variance = self._mean_grasp(self._slow.held)
-        self._across = self._mean_across(self._slow.held, self._grasp[2])
+        self._grasp = self._mean_grasp(self._slow.held)
+        self._across = self._mean_across(self._slow.held, self._grasp[0][2])
         self._along.offer(evidence, self._same_motion, 3 * settings.memory)
         self._points = self._along_belt(self._along.held)
 
@@ -160,32 +162,34 @@ class HandleTrack:
 
         :raises PredictionError: they do not, or there are none.
         """
-        if not self._along.held:
-            raise PredictionError('there are no futures to take the handle from')
-        first, last = self.span_ns
-        if not first <= instant_ns <= last:
-            now = self._ns(self._along.newest.stamp)
-            raise PredictionError(
-                f'the instant to aim for is {(instant_ns - now) / 1e9:.3f} s after the newest frame, but the '
-                f'futures cover {(first - now) / 1e9:.3f}..{(last - now) / 1e9:.3f} s'
-            )
-        settings, grasp, grasp_variance = self.settings, self._grasp, self._grasp_variance
-        across, across_variance = self._across
-        along, speed, along_variance = self._line(self._points, (instant_ns - self._origin_ns) / 1e9)
+        return self.states([instant_ns])[0]
+
+    def states(self, instants_ns: Sequence[int]) -> list[HandleState]:
+        """The handle at several instants: see :meth:`at`."""
+        settings, grasp, grasp_variance = self.settings, *self._grasp
+        along, speeds, variances = self._covered(instants_ns)
         forward, left = self._axes
-        position = np.append(along * forward + across * left, settings.belt_height + grasp[2])
-        covariance = np.zeros((6, 6))
-        covariance[:2, :2] = along_variance * np.outer(forward, forward)
-        covariance[:2, :2] += across_variance * np.outer(left, left)
-        # the ray is fixed: with the height the place on it moves
-        lean = position - self._calibration.position
-        lean = lean / lean[2]
-        covariance[:3, :3] += grasp_variance[2] * np.outer(lean, lean)
         # half the angle: a quarter of the variance, which a short mean of unlike directions makes larger
         length = max(np.hypot(*grasp[:2]), 1e-3)
-        covariance[5, 5] = min(grasp_variance[:2].mean() / (4 * length**2), (np.pi / 2) ** 2)
-        yaw = settings.belt_yaw + np.arctan2(grasp[1], grasp[0]) / 2
-        return HandleState(position, np.append(speed * forward, 0.0), float(yaw), covariance)
+        yaw = settings.belt_yaw + float(np.arctan2(grasp[1], grasp[0])) / 2
+        shared = np.zeros((6, 6))
+        shared[:2, :2] = self._across[1] * left[:, None] * left
+        shared[5, 5] = min(grasp_variance[:2].mean() / (4 * length**2), (np.pi / 2) ** 2)
+        states = []
+        for position, speed, variance in zip(self._positions(along), speeds, variances):
+            covariance = shared.copy()
+            covariance[:2, :2] += variance * forward[:, None] * forward
+            # the ray is fixed: with the height the place on it moves
+            lean = position - self._calibration.position
+            lean = lean / lean[2]
+            covariance[:3, :3] += grasp_variance[2] * lean[:, None] * lean
+            velocity = np.array([speed * forward[0], speed * forward[1], 0.0])
+            states.append(HandleState(position, velocity, yaw, covariance))
+        return states
+
+    def positions(self, instants_ns: Sequence[int]) -> np.ndarray:
+        """Where the handle is at several instants, float64 [n, 3], m: see :meth:`at`."""
+        return self._positions(self._covered(instants_ns)[0])
 
     # Inside. Times in s count from the first path's stamp, so that floats will do.
 
@@ -251,7 +255,7 @@ class HandleTrack:
         return (weights * values).sum(axis=0), settings.common * alike + (1 - settings.common) * apart
 
     def _along_belt(self, held: list[_Evidence]) -> _Points:
-        places, variances = self._places(held, self._grasp[2])
+        places, variances = self._places(held, self._grasp[0][2])
         counts = [len(evidence.times) for evidence in held]
         ages = np.repeat([held[-1].stamp - evidence.stamp for evidence in held], counts)
         times = np.concatenate([evidence.times for evidence in held])
@@ -259,31 +263,52 @@ class HandleTrack:
         starts = np.cumsum([0, *counts[:-1]])
         return _Points(times, places[:, 0], np.sqrt(variances[:, 0]), ages, starts, gap)
 
-    def _line(self, points: _Points, time: float) -> tuple[float, float, float]:
-        """Return place along the belt at a time, speed, and the place's variance."""
+    def _covered(self, instants_ns: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if not self._along.held:
+            raise PredictionError('there are no futures to take the handle from')
+        first, last = self.span_ns
+        for instant_ns in instants_ns:
+            if not first <= instant_ns <= last:
+                now = self._ns(self._along.newest.stamp)
+                raise PredictionError(
+                    f'the instant to aim for is {(instant_ns - now) / 1e9:.3f} s after the newest frame, but '
+                    f'the futures cover {(first - now) / 1e9:.3f}..{(last - now) / 1e9:.3f} s'
+                )
+        return self._line(self._points, (np.array(instants_ns) - self._origin_ns) / 1e9)
+
+    def _positions(self, along: np.ndarray) -> np.ndarray:
+        height = np.full(len(along), self.settings.belt_height + self._grasp[0][2])
+        flat = np.stack([along, np.full(len(along), self._across[0])], axis=1) @ self._axes
+        return np.column_stack([flat, height])
+
+    def _line(self, points: _Points, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return places along the belt at times, speeds, and the variances of the places, [n] each."""
         settings = self.settings
-        offsets = points.times - time
+        offsets = points.times - times[:, None]
         # wide enough for two horizons, however far apart a bundle has them
         width = max(settings.bandwidth, points.gap)
         weights = np.exp(-points.ages / settings.memory - 0.5 * (offsets / width) ** 2)
         weights /= points.deviations**2
-        design = np.stack([np.ones_like(offsets), offsets])
-        rows = np.linalg.solve((design * weights) @ design.T, design * weights)
-        place, speed = rows @ points.along  # rows: what each point adds to either
-        shares = np.add.reduceat(rows[0] * points.deviations, points.starts)
+        zeroth, first, second = (
+            (weights * offsets**power).sum(axis=1, keepdims=True) for power in (0, 1, 2)
+        )
+        scale = weights / (zeroth * second - first**2)
+        shares = scale * (second - first * offsets)  # what each point adds to the place
+        speeds = scale * (zeroth * offsets - first) @ points.along
+        parts = np.add.reduceat(shares * points.deviations, points.starts, axis=1)
         common = settings.common
-        variance = common * shares.sum() ** 2 + (1 - common) * np.square(shares).sum()
-        return float(place), float(speed), float(variance)
+        variances = common * parts.sum(axis=1) ** 2 + (1 - common) * np.square(parts).sum(axis=1)
+        return shares @ points.along, speeds, variances
 
     def _same_motion(self, new: _Evidence, held: list[_Evidence]) -> bool:
         before, now = self._along_belt(held), self._along_belt([new])
         first, last = held[0].times[0], held[-1].times[-1]
-        deviations = []
-        for time, place, deviation in zip(now.times, now.along, now.deviations):
-            if first <= time <= last:
-                expected, _, variance = self._line(before, time)
-                deviations.append((place - expected) ** 2 / (deviation**2 + variance))
-        return not deviations or np.sqrt(np.mean(deviations)) < self.settings.gate
+        known = (now.times >= first) & (now.times <= last)
+        if not known.any():
+            return True
+        expected, _, variances = self._line(before, now.times[known])
+        deviations = (now.along[known] - expected) ** 2 / (now.deviations[known] ** 2 + variances)
+        return np.sqrt(deviations.mean()) < self.settings.gate
 
     def _same_bin(self, new: _Evidence, held: list[_Evidence]) -> bool:
         expected, expected_variance = self._mean_grasp(held)
@@ -314,11 +339,12 @@ class _Recent:
         if not self.held or agrees(new, self.held):
             self.held.append(new)
             self._aside = None
-        elif self._aside is not None and agrees(new, [self._aside]):
-            self.held = [self._aside, new]
-            self._aside = None
-        else:
+        elif self._aside is None:
             self._aside = new
+        else:
+            # Two in a row: the world is no longer as it was, and nothing is gained by waiting for a third.
+            self.held = [self._aside, new] if agrees(new, [self._aside]) else [new]
+            self._aside = None
 
 
 @dataclass(frozen=True)
@@ -359,7 +385,7 @@ class Intercept:
 
 
 def intercept(
-    track: HandleTrack, tool: np.ndarray, start_ns: int, arm: Arm, allowed: Callable[[HandleState], bool]
+    track: HandleTrack, tool: np.ndarray, start_ns: int, arm: Arm, allowed: Callable[[np.ndarray], bool]
 ) -> Intercept | None:
     """
     The first moment at which the tool can be where the handle is then.
@@ -367,14 +393,13 @@ def intercept(
     :param tool: float64 [3], where the tool is, m.
     :param start_ns: when a command sent now begins to move the arm.
     :param arm: its limits.
-    :param allowed: whether the handle may be taken there.
+    :param allowed: whether a handle may be taken at a place, float64 [3].
     :return: None where there is none that the futures cover.
     """
     first, last = track.span_ns
-    start_ns = max(start_ns, first)
-    for instant_ns in range(start_ns, last + 1, round(STEP * 1e9)):
-        handle = track.at(instant_ns)
-        needed = arm.time_to(float(np.linalg.norm(handle.position - tool)))
-        if start_ns + needed * 1e9 <= instant_ns and allowed(handle):
-            return Intercept(instant_ns, handle)
+    instants = list(range(max(start_ns, first), last + 1, round(STEP * 1e9)))
+    for instant_ns, place in zip(instants, track.positions(instants) if instants else ()):
+        needed = arm.time_to(float(np.linalg.norm(place - tool)))
+        if start_ns + needed * 1e9 <= instant_ns and allowed(place):
+            return Intercept(instant_ns, track.at(instant_ns))
     return None

@@ -23,7 +23,7 @@ import numpy as np
 
 from jepa_ros.control.calibration import Calibration
 from jepa_ros.control.intercept import Arm, HandleState, HandleTrack, Intercept, TrackSettings, intercept
-from jepa_ros.control.path import PredictedPath
+from jepa_ros.control.path import PredictedPath, PredictionError
 from jepa_ros.control.watchdog import RefusedError, Watchdog, WatchdogSettings
 from jepa_ros.errors import JepaError
 
@@ -218,13 +218,19 @@ class Picker:
         :param opening: of the gripper, in the unit of its command; None: nobody knows.
         """
         aim_ns = now_ns + round(self.settings.horizon * 1e9)
-        path, meet, surprise = (), None, 0.0
+        handle, path, meet, surprise, reason = None, (), None, 0.0, ''
         try:
             self._look(now_ns, steady_ns, tool)
+            surprise = self._surprise(now_ns, steady_ns)
             handle = self.track.at(aim_ns)
-            path = tuple((instant, self.track.at(instant)) for instant in self.track.instants_ns)
+            instants = self.track.instants_ns
+            path = tuple(zip(instants, self.track.states(instants)))
             meet = self._intercept(aim_ns)
-            surprise, reason = self._surprise(now_ns, steady_ns), ''
+        except PredictionError as error:
+            # Once the fingers close, the handle is no longer where the belt would have carried it.
+            doubt = reason = str(error)
+            if self._state in COMMITTED:
+                reason = ''
         except JepaError as error:
             reason = str(error)
         if not self._enabled:
@@ -238,9 +244,11 @@ class Picker:
             self._interruption = reason
             return PickCommand(PickState.STOPPED, reason, self._twist, (), path, meet)
         self._resume()
-        doubt = self._surprised(surprise) if surprised else self._uncertain(handle)
+        if handle is not None:
+            doubt = self._surprised(surprise) if surprised else self._uncertain(handle)
+            self._handle, self._error = handle, handle.position - self._tool.position
         self._doubtful = self._doubtful + self._period if doubt else 0.0
-        self._see(handle, meet, doubt, opening)
+        self._meet, self._doubt, self._opening = meet, doubt, opening
         state = self._state
         wanted = getattr(self, f'_{state.value}')()
         self._since = self._since + self._period if self._state is state else 0.0
@@ -296,17 +304,13 @@ class Picker:
         )
 
     def _intercept(self, aim_ns: int) -> Intercept | None:
-        def allowed(handle: HandleState) -> bool:
-            first, last = self.settings.arm.workspace
-            return first <= self._along(handle.position) <= last and not (
-                self._uncertain(handle) or not self.settings.arm.reaches(handle.position)
-            )
+        arm = self.settings.arm
 
-        return intercept(self.track, self._tool.position, aim_ns, self.settings.arm, allowed)
+        def allowed(place: np.ndarray) -> bool:
+            return arm.workspace[0] <= self._along(place) <= arm.workspace[1] and arm.reaches(place)
 
-    def _see(self, handle: HandleState, meet: Intercept | None, doubt: str, opening: float | None) -> None:
-        self._handle, self._meet, self._doubt, self._opening = handle, meet, doubt, opening
-        self._error = handle.position - self._tool.position
+        found = intercept(self.track, self._tool.position, aim_ns, arm, allowed)
+        return None if found is None or self._uncertain(found.handle) else found
 
     def _along(self, place: np.ndarray) -> float:
         yaw = self.settings.track.belt_yaw
