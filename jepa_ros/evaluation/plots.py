@@ -116,6 +116,57 @@ def lines(
     return _for_page(buffer.getvalue(), width)
 
 
+class Strip(NamedTuple):
+    """
+    An estimate on an axis of its own.
+
+    :param name: above it.
+    :param low, value, high: interval and estimate; infinite ends are drawn to the edge.
+    :param limit: where the shaded side begins; `below`: it is the lower one.
+    """
+
+    name: str
+    low: float
+    value: float
+    high: float
+    limit: float
+    below: bool = False
+
+
+def strips(rows: Sequence[Strip], *, width: float = 9.0, height: float = 0.8) -> str | None:
+    """
+    Draw estimates with their intervals below each other, each with the side that it should lie on.
+
+    :param width: inches at 100 px; `height`: of each.
+    :returns: an SVG element, or None without matplotlib or rows.
+    """
+    if not rows or not available():
+        return None
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(width, height * len(rows)), layout='constrained')
+        for axes, row in zip(np.ravel(drawn.subplots(len(rows), squeeze=False)), rows):
+            shown = [x for x in (row.low, row.value, row.high, row.limit, float(row.below)) if np.isfinite(x)]
+            margin = 0.1 * (max(shown) - min(shown) or 1.0)
+            edges = min(shown) - margin, max(shown) + margin
+            axes.axvspan(
+                *((edges[0], row.limit) if row.below else (row.limit, edges[1])), color=_SERIES[2], alpha=0.2
+            )
+            axes.axvline(row.limit, color=_SERIES[2], linewidth=1.2)
+            axes.plot(np.clip((row.low, row.high), *edges), [0, 0], color=_SERIES[0], linewidth=3)
+            axes.plot([row.value], [0], 'o', color=_SERIES[0], markersize=7)
+            axes.set_xlim(*edges)
+            axes.set_ylim(-1, 1)
+            axes.set_yticks([])
+            axes.spines['left'].set_visible(False)
+            axes.set_title(row.name, loc='left', fontsize=10)
+        buffer = io.StringIO()
+        drawn.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
+    return _for_page(buffer.getvalue(), width)
+
+
 def thinned(x, y, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     """Return at most about `points` points of a line: of each stretch the lowest, the highest and a gap."""
     x, y = np.asarray(x, float), np.asarray(y, float)
