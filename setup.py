@@ -17,8 +17,8 @@ from setuptools import Distribution, find_packages, setup
 PACKAGE = 'jepa_ros'
 NODES = ['perception_node', 'controller_node', 'camera_replay_node', 'conveyor_sim_node']
 ROS_INTERFACES = [
-    'builtin-interfaces', 'diagnostic-msgs', 'geometry-msgs', 'lifecycle-msgs', 'rcl-interfaces', 'rosgraph-msgs',
-    'sensor-msgs', 'std-msgs', 'std-srvs',
+    'builtin-interfaces', 'diagnostic-msgs', 'geometry-msgs', 'lifecycle-msgs', 'nav-msgs', 'rcl-interfaces',
+    'rosgraph-msgs', 'sensor-msgs', 'std-msgs', 'std-srvs',
 ]
 
 
