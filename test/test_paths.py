@@ -75,7 +75,7 @@ def test_an_empty_name_finds_nothing(share):
         paths.find_bundle('')
 
 
-POINTER = "format: 1\nbundle: belt\nmodel_id: 7\naudit: audit.yaml\naudit_sha256: '%s'\ndate: 2026-11-23\n" % ('0' * 64)
+POINTER = 'format: 1\nbundle: belt\nmodel_id: 7\naudit: audit.yaml\naudit_sha256: abc\ndate: 2026-11-23\n'
 
 
 def test_what_is_promoted_is_found_by_that_name_and_by_its_path(share):

@@ -146,5 +146,5 @@ def test_a_promoted_bundle_that_is_not_the_audited_one_is_named(path, tmp_path):
     pointer.write_text(said % model_id)
     assert Bundle.load(pointer).path == path
     pointer.write_text(said % (model_id ^ 1))
-    with pytest.raises(BundleError, match=f'promoted: expected model {model_id ^ 1:08x}, .* found {model_id:08x}'):
+    with pytest.raises(BundleError, match=f'expected model {model_id ^ 1:08x}, .* found {model_id:08x}'):
         Bundle.load(pointer)

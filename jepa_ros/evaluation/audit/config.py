@@ -21,8 +21,9 @@ from pathlib import Path
 import yaml
 
 from jepa_ros.errors import JepaError, one_line
+from jepa_ros.evaluation.probes.settings import Settings
 
-TIES = ('image', 'pending')
+HEADS, TIES = ('attentive', 'linear'), ('image', 'pending')
 
 
 class AuditError(JepaError):
@@ -100,7 +101,7 @@ class ClosedLoop:
     What it must gain in the success rate of rollouts, over the same seeds.
 
     :param minimum_gain: may be negative, a loss that is allowed.
-    :param result: JSON file of `jepa evaluate rollout` with both bundles; '': not run yet.
+    :param result: folder of a run of `jepa evaluate rollout` with both bundles, looked up in --data.
     """
 
     minimum_gain: float
@@ -179,7 +180,9 @@ class Config:
     :param name: of the audit and its folder.
     :param split: what the held-out recordings are called in the record.
     :param also: further probes that are run and reported, and decide nothing.
-    :param probes: settings of all probes: clips, heads, budget, sweep (docs/audit.md).
+    :param probes: settings of all probes: clips, budget, sweep.
+    :param probe_task: what the record calls the first temporal task; '': the name of its probe.
+    :param metric: what it calls the metric; '': as the probe says.
     """
 
     name: str
@@ -189,7 +192,9 @@ class Config:
     data: Data
     rule: Rule
     also: list[str] = field(default_factory=list)
-    probes: dict = field(default_factory=dict)
+    probes: Settings = field(default_factory=Settings)
+    probe_task: str = ''
+    metric: str = ''
     timing: Timing = field(default_factory=Timing)
 
     def __post_init__(self):
@@ -199,6 +204,8 @@ class Config:
         :raises AuditError: naming the key.
         """
         rule = self.rule
+        folder = self.name and Path(self.name).name == self.name
+        _expect(bool(folder), 'name', 'a name that a folder can have', repr(self.name))
         if not rule.temporal or not rule.static:
             raise AuditError('expected at least one probe in rule.temporal and in rule.static, found none')
         for gain in rule.temporal:
@@ -210,6 +217,7 @@ class Config:
             _expect(limit is None or limit > 0, f'rule.cost.{key}', 'a ratio above 0', limit)
         _expect(0.5 <= rule.confidence < 1, 'rule.confidence', 'from 0.5 to below 1', rule.confidence)
         _expect(rule.least_sequences >= 2, 'rule.least_sequences', '2 or more', rule.least_sequences)
+        _expect(rule.head in HEADS, 'rule.head', ' or '.join(HEADS), rule.head)
         _expect(rule.tie in TIES, 'rule.tie', ' or '.join(TIES), rule.tie)
         _expect(self.timing.rounds >= 3, 'timing.rounds', '3 or more', self.timing.rounds)
         _expect(bool(self.data.held_out), 'data.held_out', 'recordings', self.data.held_out)
@@ -258,6 +266,11 @@ def build(kind, value, key: str = ''):
     if origin is list:
         _expect(isinstance(value, list), key, 'a list', value)
         return [build(arguments[0], item, f'{key}[{i}]') for i, item in enumerate(value)]
+    if origin is tuple:
+        length = None if arguments[-1] is Ellipsis else len(arguments)
+        holds = isinstance(value, list) and length in (None, len(value))
+        _expect(holds, key, f'a list of {length}' if length else 'a list', value)
+        return tuple(build(arguments[0], item, f'{key}[{i}]') for i, item in enumerate(value))
     if kind is float and type(value) is int:
         value = float(value)
     words = {dict: 'a mapping', str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false'}

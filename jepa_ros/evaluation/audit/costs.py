@@ -127,7 +127,9 @@ class _Stream:
         while (step := next(self._steps, None)) is None:
             self._barren += 1
             if self._barren > self._most:
-                raise AuditError(f'expected recordings that encoders can be timed on, found none of {self._most}')
+                raise AuditError(
+                    f'expected recordings that encoders can be timed on, found none of {self._most}'
+                )
             self._run = OfflineRun(self._session, open_recording(next(self._recordings), self._topic or None))
             self._steps = iter(self._run)
         self._barren = 0

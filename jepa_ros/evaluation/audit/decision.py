@@ -2,10 +2,10 @@
 """
 What the evidence decides, by a rule that was written before it.
 
-The video encoder wins when every criterion is met, the image encoder when one of them is missed, and as long
-as neither is certain nobody does. Met and missed ask for the same confidence. That all criteria must be met
-needs no correction for their number: the chance that a wrong encoder passes all of them is no larger than that
-of passing one (intersection-union test, Berger 1982).
+The video encoder wins when every criterion is met, the image encoder when one of them is missed, and as
+long as neither is certain nobody does. Met and missed ask for the same confidence. That all criteria must be
+met needs no correction for their number: the chance that an encoder which deserves none of them passes all is
+no larger than that of passing one (intersection-union test, Berger 1982).
 """
 
 from __future__ import annotations

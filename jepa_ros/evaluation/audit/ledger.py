@@ -2,20 +2,22 @@
 """
 The ledger of held-out data: which recordings were scored, when, under which rule.
 
-A held-out recording is worth what it is only as long as nobody chose anything by it. The ledger is a YAML file
-that audits append to before they score; what it says about earlier looks goes into the record.
+A held-out recording is worth what it is only as long as nobody chose anything by it. The ledger is a YAML
+file that audits append to before they score; what it says about earlier looks goes into the record.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import yaml
 
-from jepa_ros.errors import one_line
+from jepa_ros.errors import JepaError, one_line
 from jepa_ros.evaluation import page
 from jepa_ros.evaluation.audit.config import AuditError
 
@@ -48,6 +50,20 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Look:
+    """
+    What tells one look at held-out recordings from another.
+
+    :param pair: model ids of image and video encoder.
+    :param rule_sha256: of the rule that decides; `settings_sha256`: of the settings of the probes.
+    """
+
+    pair: list[str]
+    rule_sha256: str
+    settings_sha256: str
+
+
 class Ledger:
     """
     The ledger in a file; there need not be one yet.
@@ -68,44 +84,54 @@ class Ledger:
             raise AuditError(f'{path}: expected a ledger in format {FORMAT}, found something else')
         self.entries = values['entries']
 
-    def begin(
-        self, audit: str, pair: list[str], rule: str, config: str, sequences: Mapping[str, str]
-    ) -> None:
+    @contextmanager
+    def scoring(self, about: Look, sequences: Mapping[str, str], today: Mapping[str, str]) -> Iterator[None]:
         """
-        Write down that recordings are about to be scored, once for the same pair, rule and recordings.
+        Write down that recordings are scored, before they are; once for the same look at the same recordings.
 
-        :param pair: model ids of image and video encoder.
-        :param rule: sha256 of the rule; `config`: of the file.
+        A fault of the input (`JepaError`) showed nothing of the recordings, and takes the entry back.
+
         :param sequences: name to fingerprint.
+        :param today: what else the entry says, such as the name of the audit.
         :raises PageError: the ledger cannot be written.
         """
-        mine = {'pair': pair, 'rule_sha256': rule, 'sequences': dict(sequences)}
-        if any(all(entry[key] == mine[key] for key in mine) for entry in self.entries):
-            return
-        now = datetime.now(timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
-        self.entries.append({'audit': audit, 'date': now, 'config_sha256': config, **mine})
-        content = {'format': FORMAT, 'entries': self.entries}
-        page.write(self.path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
+        mine = {**asdict(about), 'sequences': dict(sequences)}
+        known = any(all(entry[key] == mine[key] for key in mine) for entry in self.entries)
+        if not known:
+            now = datetime.now(timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
+            self.entries.append({'date': now, **today, **mine})
+            self._write()
+        try:
+            yield
+        except JepaError:
+            if not known:
+                self.entries.pop()
+                self._write()
+            raise
 
-    def looks(self, pair: list[str], rule: str, sequences: Mapping[str, str]) -> dict:
+    def looks(self, about: Look, sequences: Mapping[str, str]) -> dict:
         """
         Return what the record says of the held-out data.
 
-        :returns: ``touched``, when this audit scored it; ``changed_rules``, entries that scored some of it with
-            the same pair and another rule: what was seen then may have made this rule; ``others``, entries of
-            other pairs or with other recordings beside the same rule.
+        :returns: ``touched``, when this look was taken first; of what came before that ``changed``, entries that
+            scored some of it with the same pair under another rule or other settings, which what was seen then
+            may have made these; and ``others``, those of other pairs, or of more or fewer recordings.
         """
         prints = set(sequences.values())
-        found: dict = {'touched': None, 'changed_rules': [], 'others': []}
+        found: dict = {'touched': None, 'changed': [], 'others': []}
         for entry in self.entries:
             shared = len(prints & set(entry['sequences'].values()))
             if not shared:
                 continue
-            same_pair, same_rule = entry['pair'] == pair, entry['rule_sha256'] == rule
-            if same_pair and same_rule and set(entry['sequences'].values()) == prints:
+            differs = [key for key, value in asdict(about).items() if entry[key] != value]
+            if not differs and set(entry['sequences'].values()) == prints:
                 found['touched'] = entry['date']
-                continue
-            about = {key: entry[key] for key in ('audit', 'date', 'rule_sha256', 'config_sha256')}
-            kind = 'changed_rules' if same_pair and not same_rule else 'others'
-            found[kind].append({**about, 'sequences': shared})
+                break
+            kind = 'changed' if differs and 'pair' not in differs else 'others'
+            said = {key: value for key, value in entry.items() if key != 'sequences'}
+            found[kind].append({**said, 'differs': differs, 'sequences': shared})
         return found
+
+    def _write(self) -> None:
+        content = {'format': FORMAT, 'entries': self.entries}
+        page.write(self.path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

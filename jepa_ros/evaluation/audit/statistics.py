@@ -53,10 +53,6 @@ def bootstrap_mean(
     """
     Return the weighted mean of values and its bootstrap interval, the same one for the same input.
 
-    Percentiles of the bootstrap are too narrow by the factor sqrt((n - 1) / n) and by the normal where
-    Student's t belongs; both are made good by taking percentiles further out (Hesterberg 2015, "What Teachers
-    Should Know About the Bootstrap", section 5.3, expanded percentiles).
-
     :param values: one per sequence; of a pair their difference.
     :param weights: of each, such as how many examples it holds; None: all alike.
     :returns: an interval without ends (infinite) for fewer than two values.
@@ -71,12 +67,24 @@ def bootstrap_mean(
         return Interval(estimate, -math.inf, math.inf, confidence, count)
     drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
     means = (x * w)[drawn].sum(1) / w[drawn].sum(1)
-    tail = NormalDist().cdf(
-        -math.sqrt(count / (count - 1)) * student_quantile(0.5 + confidence / 2, count - 1)
-    )
-    low, high = np.quantile(means, (tail, 1 - tail))
+    level = expanded(confidence, count)
+    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     # Rounding must not put the ends of equal values on either side of them.
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate), confidence, count)
+
+
+def expanded(confidence: float, count: int) -> float:
+    """
+    Return the confidence to take percentiles at, so that those of few values cover what they promise.
+
+    Percentiles of the bootstrap are too narrow by the factor sqrt((n - 1) / n) and by the normal where
+    Student's t belongs; both are made good by taking them further out (Hesterberg 2015, "What Teachers Should
+    Know About the Bootstrap", section 5.3, expanded percentiles).
+    """
+    if count < 2:
+        return confidence
+    reach = math.sqrt(count / (count - 1)) * student_quantile(0.5 + confidence / 2, count - 1)
+    return 1 - 2 * NormalDist().cdf(-reach)
 
 
 def bootstrap_ratio(
@@ -98,7 +106,7 @@ def needed(interval: Interval, limit: float, resolution: float) -> int:
         interval.high - interval.estimate if interval.estimate < limit else interval.estimate - interval.low
     )
     distance = max(abs(interval.estimate - limit), resolution)
-    if not math.isfinite(towards):
+    if not math.isfinite(towards) or towards == 0:
         return interval.count + 1
     return max(interval.count + 1, math.ceil(interval.count * (towards / distance) ** 2))
 
