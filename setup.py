@@ -19,6 +19,7 @@ NODES = ['perception_node', 'controller_node', 'camera_replay_node', 'conveyor_s
 ROS_INTERFACES = [
     'builtin-interfaces', 'diagnostic-msgs', 'geometry-msgs', 'lifecycle-msgs', 'nav-msgs', 'rcl-interfaces',
     'rosgraph-msgs', 'sensor-msgs', 'std-msgs', 'std-srvs',
+    'visualization-msgs',
 ]
 
 
