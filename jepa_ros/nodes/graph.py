@@ -5,13 +5,24 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from jepa_ros.control.picking import PickSettings
 from jepa_ros.paths import find_config
 
 PACKAGE = 'jepa_ros'
 IMAGE_TOPIC = 'camera/image_raw'  # what a camera node named `camera` publishes, and perception's default
+#: Where the picking controller finds and leaves what it shares with a robot, by its own names. The simulator's:
+SIMULATED = {
+    'camera_pose': 'conveyor_sim/camera_pose', 'tool': 'conveyor_sim/tool', 'joint_states': 'joint_states',
+    '~/twist': 'controller/twist', '~/gripper': 'controller/gripper',
+}
+#: Those of a robot with MoveIt Servo and a forward command controller, as far as these have names for them.
+ROBOT = {
+    'camera_pose': 'camera/pose', 'tool': 'tool', 'joint_states': 'joint_states',
+    '~/twist': 'servo_node/delta_twist_cmds', '~/gripper': 'gripper_controller/commands',
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,48 @@ def replay_graph(path: str, *, topic: str = '', rate: float = 1.0, stamps: str =
                       _parameter_files('camera', perception.get('params_file', '')),
                       (('~/image_raw', image_topic),), perception.get('log_level', 'info'))
     return [camera, *perception_graph(**perception)]
+
+
+def conveyor_graph(*, sim: bool = True, speed: float = 1.0, seed: int | None = None,
+                   use_sim_time: bool | None = None, topics: dict[str, str] | None = None,
+                   **perception) -> list[NodeSpec]:
+    """
+    Conveyor picking: perception, the controller with its task ``pick``, and before them the simulated cell.
+
+    :param sim: False for a robot that is there already.
+    :param speed: simulated seconds per second. Below 1 everything is silent for longer, and may be.
+    :param seed: of the simulator; None as the parameter files say.
+    :param use_sim_time: None: with the simulator.
+    :param topics: of a robot, by the controller's names, over those of ROBOT; what is empty is left out.
+    :param perception: further arguments of :func:`perception_graph`.
+    """
+    perception['use_sim_time'] = sim if use_sim_time is None else use_sim_time
+    image_topic = perception.get('image_topic') or IMAGE_TOPIC
+    info_topic = image_topic[:image_topic.rfind('/') + 1] + 'camera_info'  # beside it, as image_transport has it
+    robot = SIMULATED if sim else ROBOT | {name: topic for name, topic in (topics or {}).items() if topic}
+    remappings = {
+        'controller': (('camera_info', info_topic), *robot.items()),
+        'conveyor_sim': (('camera/image_raw', image_topic), ('camera/camera_info', info_topic),
+                         ('twist', robot['~/twist']), ('gripper', robot['~/gripper'])),
+    }
+    nodes = perception_graph(**perception)
+    if sim and speed < 1:
+        silence = {'max_silence': min(PickSettings().watchdog.max_silence / speed, 10.0)}
+        nodes = [replace(node, parameters=node.parameters | silence) if node.name == 'controller' else node
+                 for node in nodes]
+    if sim:
+        given = {'real_time_factor': float(speed), **({} if seed is None else {'seed': seed})}
+        cell = NodeSpec('conveyor_sim_node', 'conveyor_sim', perception.get('namespace', ''), given,
+                        _parameter_files('conveyor_sim', perception.get('params_file', '')),
+                        log_level=perception.get('log_level', 'info'))
+        nodes.insert(0, cell)
+    return [replace(node, parameter_files=(node.parameter_files[0], find_config('conveyor_picking.yaml'),
+                                           *node.parameter_files[1:]),
+                    remappings=(*node.remappings, *_renamed(remappings.get(node.name, ())))) for node in nodes]
+
+
+def _renamed(pairs) -> list[tuple[str, str]]:
+    return [(old, new) for old, new in pairs if old != new]
 
 
 def _parameter_files(kind: str, extra: str) -> tuple[Path, ...]:

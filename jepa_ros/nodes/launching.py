@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import tempfile
 from collections.abc import Callable, Iterable
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, SetEnvironmentVariable
 from launch_ros.actions import Node
 
 from jepa_ros.nodes import transport
-from jepa_ros.nodes.graph import PACKAGE, NodeSpec
+from jepa_ros.nodes.graph import IMAGE_TOPIC, PACKAGE, NodeSpec
+from jepa_ros.paths import share_directory
 
 FLAG = ['true', 'false']
+OPTIONAL_FLAG = ['', *FLAG]
 
 #: Name, default, what it does, choices: the arguments of jepa_ros.nodes.graph.perception_graph.
 PERCEPTION_ARGUMENTS = (
@@ -39,6 +44,22 @@ REPLAY_ARGUMENTS = (
     *PERCEPTION_ARGUMENTS,
 )
 
+#: Those of jepa_ros.nodes.graph.conveyor_graph and of the launch file.
+CONVEYOR_ARGUMENTS = (
+    ('sim', 'true', 'Start the simulated cell; false: a robot is there already.', FLAG),
+    ('speed', '1.0', 'Simulated seconds per second.', None),
+    ('seed', '', 'Of the simulator: everything follows from it; empty: as in config/conveyor_sim.yaml.', None),
+    ('rviz', 'false', 'Open RViz with config/rviz/conveyor_picking.rviz.', FLAG),
+    ('enable', '', 'Enable the controller at once; false: it waits for its ~/enable service; empty: with the '
+     'simulator.', OPTIONAL_FLAG),
+    ('twist_topic', '', "A robot's velocity commands; empty: servo_node/delta_twist_cmds.", None),
+    ('gripper_topic', '', "A robot's gripper commands; empty: gripper_controller/commands.", None),
+    ('tool_topic', '', "Pose of a robot's tool0; empty: tool.", None),
+    ('camera_pose_topic', '', "Pose of a robot's camera; empty: camera/pose.", None),
+    *(row for row in PERCEPTION_ARGUMENTS if row[0] not in ('use_sim_time', 'controller')),
+    ('use_sim_time', '', 'Take the time from /clock; empty: with the simulator.', OPTIONAL_FLAG),
+)
+
 
 def describe(arguments: Iterable[tuple],
              start: Callable[..., list[LaunchDescriptionEntity]]) -> LaunchDescription:
@@ -51,8 +72,8 @@ def describe(arguments: Iterable[tuple],
     def begin(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         values = {name: context.launch_configurations[name] for name, *_ in arguments}
         for name, _, _, choices in arguments:
-            if choices is FLAG:
-                values[name] = values[name] == 'true'
+            if choices is FLAG or choices is OPTIONAL_FLAG:
+                values[name] = {'true': True, 'false': False, '': None}[values[name]]
         return start(**values)
 
     declared = [DeclareLaunchArgument(name, default_value=default, description=help, choices=choices)
@@ -72,3 +93,39 @@ def node_action(spec: NodeSpec, **options) -> Node:
     return Node(package=PACKAGE, executable=spec.executable, name=spec.name, namespace=spec.namespace,
                 parameters=[*map(str, spec.parameter_files), spec.parameters],
                 remappings=list(spec.remappings), arguments=spec.ros_arguments, output='screen', **options)
+
+
+def enable_action(namespace: str) -> ExecuteProcess:
+    """
+    :param namespace: of the controller.
+    :return: the action that enables it as soon as it is active.
+    """
+    return ExecuteProcess(cmd=[sys.executable, '-m', f'{PACKAGE}.nodes.enable', f'/{namespace}/controller'],
+                          name='enable', output='screen')
+
+
+def rviz_action(namespace: str, image_topic: str, use_sim_time: bool) -> Node:
+    """
+    :param namespace: of the graph.
+    :param image_topic: of the camera, as given.
+    :return: the action that opens RViz on the graph.
+    """
+    view = share_directory() / 'config' / 'rviz' / 'conveyor_picking.rviz'
+    if namespace or image_topic:
+        # RViz knows no remapping of what its file names
+        with tempfile.NamedTemporaryFile('w', prefix='jepa_ros-', suffix='.rviz', delete=False) as file:
+            file.write(renamed(view.read_text(), namespace, image_topic))
+        view = file.name
+    return Node(package='rviz2', executable='rviz2', name='rviz', namespace=namespace, output='screen',
+                arguments=['-d', str(view)], parameters=[{'use_sim_time': use_sim_time}])
+
+
+def renamed(view: str, namespace: str, image_topic: str) -> str:
+    """
+    :param view: an RViz configuration for the graph without a namespace.
+    :return: it with the topics as they are called with these arguments.
+    """
+    prefix = '/'.join(['', *namespace.strip('/').split('/')]).rstrip('/')
+    image = image_topic if image_topic.startswith('/') else f'{prefix}/{image_topic or IMAGE_TOPIC}'
+    view = re.sub(rf'(?<=Value: )/{IMAGE_TOPIC}\b', image, view)
+    return re.sub(r'(?<=Value: )/(?=(perception|controller|conveyor_sim)/)', f'{prefix}/', view)

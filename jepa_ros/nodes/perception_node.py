@@ -38,8 +38,8 @@ PARAMETERS = (
     ParameterSpec('image_transport', 'auto', 'Type of the topic: sensor_msgs/Image (raw) or CompressedImage '
                   '(compressed); auto asks the ROS graph.',
                   choices=('auto', 'raw', 'compressed'), live=False),
-    ParameterSpec('bundle', 'promoted', 'Engine bundle: a directory, the name of one that ships, or promoted: the '
-                  'winner of an audit, conveyor_vjepa until there is one.',
+    ParameterSpec('bundle', 'promoted', 'Engine bundle: a directory, the name of one that ships, or promoted: '
+                  'the winner of an audit, conveyor_vjepa until there is one.',
                   live=False),
     ParameterSpec('backend', 'auto', 'What runs the graphs; auto picks the best that is installed.',
                   live=False),

@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROS side of what the controller can do: follow a point in the image, or take bins off a belt."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, PoseStamped, PoseWithCovarianceStamped, Quaternion, TwistStamped
+from nav_msgs.msg import Path
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, JointState
+from std_msgs.msg import ColorRGBA, Float64MultiArray, Header, String
+from visualization_msgs.msg import Marker
+
+from jepa_ros.control.calibration import Calibration, CalibrationError
+from jepa_ros.control.follower import Follower, FollowerSettings, Phase
+from jepa_ros.control.intercept import Arm, HandleState, TrackSettings
+from jepa_ros.control.picking import PickCommand, Picker, PickSettings, PickState, Tool
+from jepa_ros.control.servo import ServoSettings
+from jepa_ros.control.watchdog import RefusedError, WatchdogSettings
+from jepa_ros.nodes.messages import to_ns, to_stamp
+from jepa_ros.nodes.parameters import ParameterError, ParameterSpec
+
+_SERVO, _WATCHDOG, _FOLLOWER = ServoSettings(), WatchdogSettings(), FollowerSettings()
+_PICK = PickSettings()
+_ARM, _TRACK = _PICK.arm, _PICK.track
+_PLACE = 100.0  # m, limit of places
+TEXT = 0.035  # m, height of a marker's letters
+
+PARAMETERS = (
+    ParameterSpec('horizon', _FOLLOWER.horizon, 'How far ahead to aim: the delay from command to motion.',
+                  's', 0.0, 10.0),
+    ParameterSpec('gain', _SERVO.gain, 'Share of the remaining error that is closed per second.',
+                  '1/s', 0.0, 20.0),
+    ParameterSpec('max_speed', _SERVO.max_speed, 'Limit of the commanded speed.', 'm/s', 0.001, 10.0),
+    ParameterSpec('max_acceleration', _SERVO.max_acceleration, "Limit of the command's change.",
+                  'm/s^2', 0.001, 100.0),
+    ParameterSpec('max_age', _WATCHDOG.max_age, 'Oldest futures acted on, by their stamp.', 's', 0.01, 10.0),
+    ParameterSpec('max_silence', _WATCHDOG.max_silence, 'Longest time without a message, on a steady clock.',
+                  's', 0.01, 10.0),
+    ParameterSpec('max_future', _WATCHDOG.max_future, 'How far a stamp may lie in the future.',
+                  's', 0.0, 10.0),
+    ParameterSpec('max_surprise', _FOLLOWER.max_surprise, 'Largest mean surprise acted on (0 as foreseen, '
+                  'about 2 unrelated); 0: not watched, the latents are not needed.', '', 0.0, 1000.0),
+    ParameterSpec('gripper_open', [], 'Command that opens the gripper, one number per joint; empty: none.',
+                  '', -1000.0, 1000.0),
+    ParameterSpec('gripper_closed', [], 'Command that closes the gripper.', '', -1000.0, 1000.0),
+)
+
+FOLLOW = (
+    ParameterSpec('target', list(_SERVO.target), 'Where the point is to be: x and y, 0..1 of the image.',
+                  '', -1.0, 2.0),
+    ParameterSpec('view_extent', list(_SERVO.view_extent), "Width and height seen at the object's distance.",
+                  'm', 0.001, 1000.0),
+    ParameterSpec('feed_forward', _SERVO.feed_forward, "Share of the point's velocity that is added. A "
+                  'camera moved by the command sees it move: keep feed_forward + gain * (horizon + age) < 1.',
+                  '', 0.0, 1.0),
+    ParameterSpec('max_deviation', _FOLLOWER.max_deviation, 'Largest standard deviation of a point acted on.',
+                  'of the image', 0.0, 10.0),
+    ParameterSpec('grasp_radius', _FOLLOWER.grasp_radius, 'The gripper closes nearer to the target than '
+                  'this; 0: never.', 'm', 0.0, 10.0),
+)
+
+PICK = (
+    ParameterSpec('camera_position', [], "Of the camera's optical frame, in the frame of the tool's pose; "
+                  'empty: from the topic camera_pose.', 'm', -_PLACE, _PLACE, live=False),
+    ParameterSpec('camera_rotation', [], 'Of the same, a quaternion x, y, z, w.', '', -1.0, 1.0, live=False),
+    ParameterSpec('belt_height', _TRACK.belt_height, "z of the belt's top.", 'm', -_PLACE, _PLACE),
+    ParameterSpec('belt_yaw', _TRACK.belt_yaw, 'Direction in which the belt runs, from x of the frame.',
+                  'rad', -np.pi, np.pi),
+    ParameterSpec('handle_height', _TRACK.handle_height, 'Of a handle above the belt, where the bundle does '
+                  'not say it.', 'm', 0.0, 10.0),
+    ParameterSpec('handle_yaw', _TRACK.handle_yaw, "Of a handle's bar from the belt's direction, where the "
+                  'bundle does not say it.', 'rad', -np.pi, np.pi),
+    ParameterSpec('memory', _TRACK.memory, 'For how long the place along the belt is remembered.',
+                  's', 0.001, 10.0),
+    ParameterSpec('slow_memory', _TRACK.slow_memory, 'For how long the place across the belt, height and yaw '
+                  'are.', 's', 0.001, 60.0),
+    ParameterSpec('bandwidth', _TRACK.bandwidth, 'Points predicted for instants nearer than this count.',
+                  's', 0.001, 10.0),
+    ParameterSpec('common', _TRACK.common, 'Share of the variance that successive futures have in common.',
+                  '', 0.0, 1.0),
+    ParameterSpec('gate', _TRACK.gate, 'Futures that deviate more from those before are put aside once.',
+                  'standard deviations', 0.1, 1000.0),
+    ParameterSpec('workspace', list(_ARM.workspace), 'First and last place along the belt, from where the '
+                  'frame has its origin, at which handles are taken.', 'm', -_PLACE, _PLACE),
+    ParameterSpec('base', list(_ARM.base), 'x and y of the axis about which the arm turns.',
+                  'm', -_PLACE, _PLACE),
+    ParameterSpec('reach', list(_ARM.reach), 'Smallest and largest distance of the tool from it.',
+                  'm', 0.0, _PLACE),
+    ParameterSpec('home', list(_PICK.home), 'Where the tool waits.', 'm', -_PLACE, _PLACE),
+    ParameterSpec('hover', _PICK.hover, 'How far above the handle the tool waits for it.', 'm', 0.0, 10.0),
+    ParameterSpec('lift', _PICK.lift, 'How far a bin is lifted.', 'm', 0.0, 10.0),
+    ParameterSpec('hold', _PICK.hold, 'For how long it is held there.', 's', 0.0, 1000.0),
+    ParameterSpec('place', list(_PICK.place), 'Where bins are put down; empty: they are held for good.',
+                  'm', -_PLACE, _PLACE),
+    ParameterSpec('closing_time', _PICK.closing_time, 'For how long the gripper closes before it lifts.',
+                  's', 0.0, 10.0),
+    ParameterSpec('min_opening', _PICK.min_opening, 'Of a closed gripper that holds something, as '
+                  'joint_states has it.', '', -1000.0, 1000.0),
+    ParameterSpec('gripper_joints', 'finger_left,finger_right', 'Joints whose mean is the opening, with '
+                  'commas; empty: it is not watched.'),
+    ParameterSpec('max_turn', _PICK.max_turn, 'Limit of the turning speed.', 'rad/s', 0.001, 100.0),
+    ParameterSpec('max_error', _PICK.max_error, "Largest standard deviation of the handle's place acted on.",
+                  'm', 0.0, 10.0),
+    ParameterSpec('patience', _PICK.patience, 'For how long an attempt goes on in doubt.', 's', 0.0, 10.0),
+)
+
+NEWEST = QoSProfile(depth=1)
+SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable publishers too
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LENGTHS = {'target': (2,), 'view_extent': (2,), 'workspace': (2,), 'base': (2,), 'reach': (2,), 'home': (3,),
+           'place': (0, 3), 'camera_position': (0, 3), 'camera_rotation': (0, 4)}
+NUMBERS = {0: 'none', 2: 'two numbers', 3: 'three numbers', 4: 'four numbers'}
+
+
+def check(value) -> None:
+    """
+    Check parameters against each other.
+
+    :param value: gives the value of a parameter by its name.
+    :raises ParameterError: they do not go together.
+    """
+    for name, lengths in LENGTHS.items():
+        if len(value(name)) not in lengths:
+            wanted = ' or '.join(NUMBERS[length] for length in lengths)
+            raise ParameterError(f"parameter '{name}' must have {wanted}, got {list(value(name))}")
+    if len(value('gripper_open')) != len(value('gripper_closed')):
+        raise ParameterError("parameters 'gripper_open' and 'gripper_closed' must be of one length, got "
+                             f"{list(value('gripper_open'))} and {list(value('gripper_closed'))}")
+    for name in ('workspace', 'reach'):
+        first, last = value(name)
+        if not first < last:
+            raise ParameterError(f"parameter '{name}' must ascend, got {[first, last]}")
+    if bool(value('camera_position')) != bool(value('camera_rotation')):
+        raise ParameterError("parameters 'camera_position' and 'camera_rotation' must be given both or "
+                             'neither')
+    if value('task') == 'pick' and not value('gripper_open'):
+        raise ParameterError("task 'pick' needs the parameters 'gripper_open' and 'gripper_closed'")
+
+
+class Task:
+    """
+    What the node does with the futures: a law without ROS, and the topics that are its own.
+
+    :param node: the controller; its parameters are read at every step.
+    """
+
+    law: Follower | Picker
+
+    def __init__(self, node):
+        self.node = node
+        self.frame_id = ''
+        self._twist_out = node.create_publisher(TwistStamped, '~/twist', NEWEST)
+        self._gripper_out = node.create_publisher(Float64MultiArray, '~/gripper', NEWEST)
+        self._publishers = [self._twist_out, self._gripper_out]
+        self._inputs: list = []
+
+    def listen(self) -> None:
+        """Begin to take in what the task needs besides futures and latents."""
+
+    def deafen(self) -> None:
+        """Take nothing in any more."""
+        while self._inputs:
+            self.node.destroy_subscription(self._inputs.pop())
+
+    def step(self, now_ns: int, steady_ns: int) -> None:
+        """Decide, and publish."""
+        raise NotImplementedError
+
+    def describe(self) -> tuple[str, str, dict]:
+        """:return: phase or state, the reason, and figures, of the last step."""
+        raise NotImplementedError
+
+    def stopped(self) -> bool:
+        """:return: whether it stands still in doubt."""
+        return self.describe()[0] == Phase.STOPPED.value
+
+    def on_frame(self, frame_id: str) -> None:
+        """Take in the frame of the camera's pictures."""
+
+    def halt(self) -> None:
+        """Disable, and send explicit zeros."""
+        self.law.enabled = False
+        self.send_twist(np.zeros(6))
+
+    def wait_for_acked(self, duration) -> None:
+        """Wait until the last command is out."""
+        self._twist_out.wait_for_all_acked(duration)
+
+    def destroy(self) -> None:
+        """Release the publishers."""
+        while self._publishers:
+            self.node.destroy_publisher(self._publishers.pop())
+
+    def section(self, kind, **nested):
+        """:return: settings of a kind, from the parameters of the same names."""
+        names = [name for name in kind.__dataclass_fields__ if name not in nested]
+        return kind(**{name: self.node.parameters[name] for name in names}, **nested)
+
+    def publisher(self, *arguments):
+        """:return: a publisher that is destroyed with the task."""
+        self._publishers.append(self.node.create_publisher(*arguments))
+        return self._publishers[-1]
+
+    def send_twist(self, twist: np.ndarray) -> None:
+        message = TwistStamped(header=self._header())
+        linear, angular = message.twist.linear, message.twist.angular
+        linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = map(float, twist)
+        self._twist_out.publish(message)
+
+    def send_gripper(self, gripper: tuple[float, ...]) -> None:
+        if gripper:
+            self._gripper_out.publish(Float64MultiArray(data=list(gripper)))
+
+    def _header(self, stamp_ns: int | None = None) -> Header:
+        stamp = self.node.get_clock().now().to_msg() if stamp_ns is None else to_stamp(stamp_ns)
+        return Header(stamp=stamp, frame_id=self.frame_id)
+
+
+class FollowTask(Task):
+    """A :class:`~jepa_ros.control.follower.Follower`: commands in the camera's optical frame."""
+
+    def __init__(self, node, period: float, model: int):
+        super().__init__(node)
+        self._target_out = self.publisher(PoseWithCovarianceStamped, '~/target', NEWEST)
+        self._command = None
+        self.law = Follower(self._settings(), period, model)
+
+    def on_frame(self, frame_id: str) -> None:
+        self.frame_id = frame_id
+
+    def step(self, now_ns: int, steady_ns: int) -> None:
+        self.law.settings = self._settings()
+        command = self._command = self.law.step(now_ns, steady_ns)
+        if command.velocity is not None:
+            self.send_twist(np.append(command.velocity, np.zeros(4)))
+        self.send_gripper(command.gripper)
+        if command.target is not None:
+            self._send_target(command)
+
+    def describe(self) -> tuple[str, str, dict]:
+        command = self._command
+        if command is None:
+            return '', '', {}
+        figures = {} if command.target is None else {'deviation': command.target.deviation}
+        return command.phase.value, command.reason, figures
+
+    def _settings(self) -> FollowerSettings:
+        return self.section(FollowerSettings, servo=self.section(ServoSettings),
+                            watchdog=self.section(WatchdogSettings))
+
+    def _send_target(self, command) -> None:
+        message = PoseWithCovarianceStamped(header=self._header(command.target_stamp_ns))
+        message.pose.pose.position.x, message.pose.pose.position.y = map(float, command.target.position)
+        message.pose.pose.orientation.w = 1.0
+        covariance = np.zeros((6, 6))
+        covariance[:2, :2] = command.target.covariance
+        message.pose.covariance = covariance.ravel()
+        self._target_out.publish(message)
+
+
+class PickTask(Task):
+    """
+    A :class:`~jepa_ros.control.picking.Picker`: commands in the frame of the tool's pose.
+
+    Subscribes to ``camera_info``, ``camera_pose`` (if parameters do not say it), ``tool`` and ``joint_states``.
+    """
+
+    def __init__(self, node, period: float, model: int):
+        super().__init__(node)
+        self._path_out = self.publisher(Path, '~/handle_path', NEWEST)
+        self._intercept_out = self.publisher(PoseWithCovarianceStamped, '~/intercept', NEWEST)
+        self._state_out = self.publisher(String, '~/state', LATCHED)
+        self._marker_out = self.publisher(Marker, '~/marker', NEWEST)
+        self._command = None
+        self._said = ''  # the state published last
+        self._info: tuple | None = None  # size and matrix
+        self._camera: tuple | None = None  # position, rotation and frame
+        self._opening, self._heard_ns = None, 0
+        self._tool: np.ndarray | None = None  # position
+        self.law = Picker(self._settings(), period, model)
+        position, rotation = (node.parameters[f'camera_{name}'] for name in ('position', 'rotation'))
+        if position:
+            self._camera = np.array(position), rotation_matrix(*rotation), None
+
+    def listen(self) -> None:
+        self.law.tools.clear('no pose of the tool has arrived yet')
+        self._opening = None
+        make = self.node.create_subscription
+        self._inputs = [make(CameraInfo, 'camera_info', self._on_info, SENSOR),
+                        make(PoseStamped, 'tool', self._on_tool, SENSOR),
+                        make(JointState, 'joint_states', self._on_joints, SENSOR)]
+        if not self.node.parameters['camera_position']:
+            self._inputs.append(make(PoseStamped, 'camera_pose', self._on_camera, SENSOR))
+
+    def step(self, now_ns: int, steady_ns: int) -> None:
+        self.law.settings = settings = self._settings()
+        silent = steady_ns - self._heard_ns > settings.watchdog.max_silence * 1e9
+        before = self._command
+        command = self._command = self.law.step(now_ns, steady_ns, None, None if silent else self._opening)
+        if command.twist is not None:
+            self.send_twist(command.twist)
+        self.send_gripper(command.gripper)
+        self._say(command.state)
+        if command.path or (before is not None and before.path):  # empty once when it ends: nobody shall keep it
+            poses = [PoseStamped(header=self._header(stamp), pose=_pose(handle))
+                     for stamp, handle in command.path]
+            self._path_out.publish(Path(header=self._header(now_ns), poses=poses))
+        if command.intercept is not None:
+            handle = command.intercept.handle
+            message = PoseWithCovarianceStamped(header=self._header(command.intercept.stamp_ns))
+            message.pose.pose, message.pose.covariance = _pose(handle), handle.covariance.ravel()
+            self._intercept_out.publish(message)
+        if self._tool is not None and self._marker_out.get_subscription_count():
+            self._marker_out.publish(self._marker(command))
+
+    def describe(self) -> tuple[str, str, dict]:
+        command = self._command
+        if command is None:
+            return '', '', {}
+        figures = {} if not command.path else {'deviation': command.path[0][1].deviation}
+        return command.state.value, command.reason, figures
+
+    def halt(self) -> None:
+        super().halt()
+        self._say(PickState.DISABLED)
+
+    def _settings(self) -> PickSettings:
+        return self.section(PickSettings, track=self.section(TrackSettings), arm=self.section(Arm),
+                            watchdog=self.section(WatchdogSettings))
+
+    def _say(self, state: PickState) -> None:
+        if state.value != self._said:
+            self._said = state.value
+            self._state_out.publish(String(data=self._said))
+
+    def _marker(self, command: PickCommand) -> Marker:
+        """Return the state as text over the tool, for viewers that show no strings."""
+        marker = Marker(header=self._header(), ns='state', type=Marker.TEXT_VIEW_FACING)
+        marker.text = '\n'.join(filter(None, (command.state.value, command.reason)))
+        marker.scale.z = TEXT
+        x, y, z = map(float, self._tool)
+        marker.pose = Pose(position=Point(x=x, y=y, z=z + 4 * TEXT))
+        doubt = float(command.state is PickState.STOPPED)
+        marker.color = ColorRGBA(r=1.0, g=1.0 - 0.6 * doubt, b=1.0 - 0.8 * doubt, a=1.0)
+        return marker
+
+    def _on_info(self, message: CameraInfo) -> None:
+        if np.any(message.d):
+            self._uncalibrate('expected the camera_info of a rectified image, found distortion '
+                              f'{list(message.d)}')
+            return
+        self._info = (message.width, message.height), np.reshape(message.k, (3, 3))
+        self._calibrate()
+
+    def _on_camera(self, message: PoseStamped) -> None:
+        try:
+            self._camera = *_read_pose(message.pose), message.header.frame_id
+        except RefusedError as error:
+            self._uncalibrate(f'the pose of the camera was refused: {error}')
+            return
+        self._calibrate()
+
+    def _on_tool(self, message: PoseStamped) -> None:
+        steady_ns = self.node.steady.now().nanoseconds
+        try:
+            position, rotation = _read_pose(message.pose)
+            self.frame_id, self._tool = message.header.frame_id, position
+            tool = Tool(position, rotation, to_ns(message.header.stamp))
+            self.law.tools.offer(tool, tool.stamp_ns, 0, self.node.now_ns(), steady_ns)
+        except RefusedError as error:
+            self.law.tools.clear(f'the pose of the tool was refused: {error}')
+
+    def _on_joints(self, message: JointState) -> None:
+        names = [name.strip() for name in self.node.parameters['gripper_joints'].split(',') if name.strip()]
+        values = [message.position[message.name.index(name)] for name in names
+                  if name in message.name and message.name.index(name) < len(message.position)]
+        if values and np.isfinite(values).all():
+            self._opening = float(np.mean(values))
+            self._heard_ns = self.node.steady.now().nanoseconds
+
+    def _calibrate(self) -> None:
+        if self._info is None or self._camera is None:
+            return
+        position, rotation, frame_id = self._camera
+        if frame_id is not None and self.frame_id and frame_id != self.frame_id:
+            self._uncalibrate("expected the poses of camera and tool in one frame, found "
+                              f"'{frame_id}' and '{self.frame_id}'")
+            return
+        try:
+            self.law.calibration = Calibration(*self._info, position, rotation)
+        except CalibrationError as error:
+            self._uncalibrate(str(error))
+
+    def _uncalibrate(self, reason: str) -> None:
+        self.law.calibration, self.law.uncalibrated = None, reason
+
+
+def rotation_matrix(x: float, y: float, z: float, w: float) -> np.ndarray:
+    """
+    :return: float64 [3, 3], of a quaternion.
+    :raises RefusedError: it is not of length one, or not finite.
+    """
+    length = np.sqrt(x * x + y * y + z * z + w * w)
+    if not abs(length - 1) < 0.01:
+        raise RefusedError(f'expected a quaternion of length one, found {x:g}, {y:g}, {z:g}, {w:g}')
+    x, y, z, w = np.array([x, y, z, w]) / length
+    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                     [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                     [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])
+
+
+def _read_pose(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
+    position = np.array([pose.position.x, pose.position.y, pose.position.z])
+    if not np.isfinite(position).all():
+        raise RefusedError(f'expected finite numbers, found {position.tolist()}')
+    turn = pose.orientation
+    return position, rotation_matrix(turn.x, turn.y, turn.z, turn.w)
+
+
+def _pose(handle: HandleState) -> Pose:
+    x, y, z = map(float, handle.position)
+    half = handle.yaw / 2
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(z=float(np.sin(half)),
+                                                                      w=float(np.cos(half))))
