@@ -42,6 +42,12 @@ class Inbox:
             assert message is not None, f'{len(self.messages)} messages, none as wanted: {self.messages[-3:]}'
             return message
 
+    def wait_last(self, wanted, timeout=PATIENCE):
+        """Wait until the newest message is wanted; later ones are not waited for."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: self.messages and wanted(self.messages[-1]), timeout)
+            assert done, f'the last of {len(self.messages)} messages is not as wanted: {self.messages[-3:]}'
+
 
 class Peer:
     """

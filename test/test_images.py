@@ -302,7 +302,7 @@ def test_a_damaged_chunk_length_costs_no_memory():
     begun = time.thread_time()
     with pytest.raises(ImageError, match='cut short'):
         decode_compressed(b'\x89PNG\r\n\x1a\n\xc4\xca\xff\xd9IEND', 'png')
-    assert time.thread_time() - begun < 0.1
+    assert time.thread_time() - begun < 0.5
 
 
 @given(data=st.binary(max_size=200), head=st.sampled_from([b'', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n']))

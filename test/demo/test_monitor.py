@@ -5,6 +5,7 @@ import time
 
 import pytest
 import rclpy
+from children import PATIENCE
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
@@ -56,7 +57,7 @@ def messages(path, topic) -> list[bytes]:
 
 def until_heard(camera, heard):
     """Publish until the subscriber, which the publisher may know of too early, has heard something."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not heard():
         assert time.monotonic() < deadline
         camera.publish(image(0))
@@ -73,11 +74,11 @@ def test_every_message_is_recorded_as_it_came(publisher, tmp_path):
     monitor = Monitor(recorder, figures, Topics(), 'sensor_msgs/msg/CompressedImage')
     try:
         camera = publisher.create_publisher(CompressedImage, CAMERA, 10)
-        assert monitor.wait_for(monitor.camera_published, 20)
+        assert monitor.wait_for(monitor.camera_published, PATIENCE)
         until_heard(camera, lambda: figures.camera_stamps)
         for number in range(1, 5):
             camera.publish(image(number))
-        assert monitor.wait_for(lambda: figures.camera_stamps[-1] == STAMP_NS + 4, 20)
+        assert monitor.wait_for(lambda: figures.camera_stamps[-1] == STAMP_NS + 4, PATIENCE)
     finally:
         monitor.close()
         recorder.close()
@@ -91,13 +92,13 @@ def test_a_latched_message_that_was_there_before_is_recorded(publisher, monitor)
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     publisher.create_publisher(String, '/perception/model', latched).publish(String(data='{}'))
     recorder = monitor._recorder
-    assert monitor.wait_for(lambda: recorder.counts.get('/perception/model') == 1, 20)
+    assert monitor.wait_for(lambda: recorder.counts.get('/perception/model') == 1, PATIENCE)
 
 
 def test_nobody_listens_to_the_view_which_would_have_it_drawn(publisher, monitor):
     view = publisher.create_publisher(Image, '/perception/view', 1)
     publisher.create_publisher(String, '/words', 1)  # seen in the same look at the graph or a later one
-    assert monitor.wait_for(lambda: '/words' in monitor._recorder.counts, 20)
+    assert monitor.wait_for(lambda: '/words' in monitor._recorder.counts, PATIENCE)
     assert view.get_subscription_count() == 0 and '/perception/view' not in monitor._recorder.counts
 
 

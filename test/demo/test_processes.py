@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+from children import PATIENCE
 
 from jepa_ros.demo.processes import ProcessGroup
 
@@ -34,14 +35,14 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([fd], [], [], 10)[0])
+        return bool(select.select([fd], [], [], PATIENCE)[0])
     finally:
         os.close(fd)
 
 
 def up(child) -> bool:
     """Wait for the child's first line."""
-    for _ in range(1000):
+    for _ in range(int(PATIENCE / 0.01)):
         if 'up' in child.last_lines():
             return True
         if child.wait(0.01) is not None:
@@ -80,7 +81,7 @@ def test_grandchildren_end_too(tmp_path):
 def test_a_crash_is_told_with_its_last_lines(tmp_path):
     with ProcessGroup(tmp_path) as group:
         child = group.start('perception', python('print("loading"); raise SystemExit("no such bundle")'))
-        assert child.wait(20) == 1
+        assert child.wait(PATIENCE) == 1
         assert group.crashed() is child
         assert 'perception ended with exit code 1' in child.obituary()
         assert child.obituary().endswith('loading\nno such bundle')
@@ -89,14 +90,14 @@ def test_a_crash_is_told_with_its_last_lines(tmp_path):
 def test_a_signal_is_named(tmp_path):
     with ProcessGroup(tmp_path) as group:
         child = group.start('perception', python('import os; os.abort()'))
-        child.wait(20)
+        child.wait(PATIENCE)
         assert 'perception was ended by SIGABRT' in child.obituary()
         assert '(it printed nothing)' in child.obituary()
 
 
 def test_the_end_of_a_child_that_is_done_is_no_crash(tmp_path):
     with ProcessGroup(tmp_path) as group:
-        assert group.start('camera', python('pass')).wait(20) == 0
+        assert group.start('camera', python('pass')).wait(PATIENCE) == 0
         assert group.crashed() is None
 
 

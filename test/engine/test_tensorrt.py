@@ -308,7 +308,7 @@ def test_progress_is_told_and_the_log_has_a_heartbeat(machine, path, caplog, mon
 
     handler = Beat()
     logging.getLogger('jepa_ros').addHandler(handler)
-    machine.trt.during_build = lambda: heard.wait(10)
+    machine.trt.during_build = lambda: heard.wait(60)
     told = []
     try:
         backend.prepare(path / 'readout.onnx', lambda *step: told.append(step))

@@ -139,7 +139,7 @@ def test_of_several_that_need_a_plan_one_builds_it(graph, caplog):
     def build(directory):
         built.append(directory)
         building.set()
-        assert waiting.wait(20)
+        assert waiting.wait(60)
         return b'plan'
 
     def obtain():
@@ -155,11 +155,11 @@ def test_of_several_that_need_a_plan_one_builds_it(graph, caplog):
     try:
         threads = [threading.Thread(target=obtain) for _ in range(3)]
         threads[0].start()
-        assert building.wait(20)
+        assert building.wait(60)
         for thread in threads[1:]:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
     finally:
         plans._log.removeHandler(handler)
     assert len(built) == 1

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import rclpy
-from children import Child
+from children import PATIENCE, Child
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
@@ -28,12 +29,13 @@ def tester():
     rclpy.try_shutdown()
 
 
-def spin(node, predicate, rounds=200):
-    for _ in range(rounds):
-        if predicate():
-            return True
+def spin(node, predicate):
+    deadline = time.monotonic() + PATIENCE
+    while not predicate():
+        if time.monotonic() > deadline:
+            return False
         rclpy.spin_once(node, timeout_sec=0.1)
-    return False
+    return True
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -87,7 +89,7 @@ def test_node_that_must_start_ends_with_code_2_and_says_why():
 def test_autostart_can_be_left_to_a_manager(tester):
     with Child(MANAGED, 'work', '--ros-args', '-p', 'autostart:=false') as child:
         client = tester.create_client(ChangeState, '/managed/change_state')
-        assert client.wait_for_service(10)
+        assert client.wait_for_service(PATIENCE)
         assert child.lines == []
         configure = Transition(id=Transition.TRANSITION_CONFIGURE)
         future = client.call_async(ChangeState.Request(transition=configure))
