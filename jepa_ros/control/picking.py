@@ -159,8 +159,8 @@ class Picker:
     :param period: time between two steps in s.
     :param model: hash of the only model that it acts on.
 
-    Attributes: ``futures``, ``latents``: watchdogs to which messages are offered; ``calibration``: of the camera,
-    None while there is none; ``track``: what is known of the handle.
+    Attributes: ``futures``, ``latents``, ``tools``: watchdogs to which messages are offered; ``calibration``: of
+    the camera, or None, and then ``uncalibrated`` is the reason; ``track``: what is known of the handle.
     """
 
     def __init__(self, settings: PickSettings, period: float, model: int):
@@ -168,6 +168,7 @@ class Picker:
         self.latents: Watchdog[float] = Watchdog('latents', settings.watchdog, model)
         self.tools: Watchdog[Tool] = Watchdog('poses of the tool', settings.watchdog, 0)
         self.calibration: Calibration | None = None
+        self.uncalibrated = 'no calibration of the camera has arrived yet'
         self.track = HandleTrack(settings.track)
         self._period = period
         self._enabled, self._twist = False, np.zeros(6)
@@ -262,7 +263,7 @@ class Picker:
         """Take what is new and refuse what must not be acted on."""
         path = self.futures.check(now_ns, steady_ns)
         if self.calibration is None:
-            raise RefusedError('no calibration of the camera has arrived yet')
+            raise RefusedError(self.uncalibrated)
         if path is not self._taken:
             if self._taken is not None and path.stamp_ns < self._taken.stamp_ns:
                 self.track.reset()  # the clock was set back
