@@ -12,7 +12,7 @@ import time
 #: For the environment of processes whose backend is 'auto': it then is ONNX Runtime's CPU on every machine.
 WITHOUT_GPU = {'CUDA_VISIBLE_DEVICES': ''}
 #: s that a test waits for an event before it fails: much, for the machine may be busy with other things.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Child:
