@@ -22,7 +22,7 @@ COMMANDS = {
     'info': ('jepa_ros.engine.command', 'show what an engine bundle is, needs and was measured to do'),
     'train': ('jepa_ros.training.command', 'train encoder, forecaster and readout from a configuration file'),
     'curves': ('jepa_ros.training.curves', 'draw loss, effective rank and skill of training runs'),
-    'export': ('jepa_ros.export.command', 'turn a training checkpoint or published weights into an engine bundle'),
+    'export': ('jepa_ros.export.command', 'turn a checkpoint or published weights into an engine bundle'),
     'build': ('jepa_ros.engine.build_command', 'build the TensorRT plans of a bundle for this GPU'),
     'evaluate': ('jepa_ros.evaluation.command', 'measure a bundle on recordings, or with the arm at work'),
     'replay': ('jepa_ros.evaluation.replay_command',
