@@ -60,7 +60,7 @@ class ControllerNode(lifecycle.ManagedNode):
         self._task: tasks.Task | None = None
         self._readout: Readout | None = None
         self._enable = None
-        self._timers: list = []
+        self._loops: list = []
         self._inputs: list = []
         self._stepped = False
         super().__init__(name, PARAMETERS, **kwargs)
@@ -87,16 +87,16 @@ class ControllerNode(lifecycle.ManagedNode):
         # Simulated time may run at any pace, and the law counts in it. When it stands still, another clock must
         # stop the robot.
         simulated = self.get_clock().ros_time_is_active
-        self._timers = [self.create_timer(period, self._step,
+        self._loops = [self.create_timer(period, self._step,
                                           clock=self.get_clock() if simulated else self.steady)]
         if simulated:
-            self._timers.append(self.create_timer(period, self._watch, clock=self.steady))
+            self._loops.append(self.create_timer(period, self._watch, clock=self.steady))
 
     def deactivate(self) -> None:
-        if not self._timers:
+        if not self._loops:
             return
-        while self._timers:
-            self.destroy_timer(self._timers.pop())
+        while self._loops:
+            self.destroy_timer(self._loops.pop())
         # The zeros come before anything else that could fail, and must be out before the publisher or the
         # process goes.
         self._task.halt()
@@ -117,7 +117,7 @@ class ControllerNode(lifecycle.ManagedNode):
 
     def health(self) -> Health:
         health = Health()
-        if not self._timers:
+        if not self._loops:
             return health
         phase, reason, figures = self._task.describe()
         if not phase:
@@ -130,7 +130,7 @@ class ControllerNode(lifecycle.ManagedNode):
         return health
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        response.success = not request.data or bool(self._timers)
+        response.success = not request.data or bool(self._loops)
         if not response.success:
             response.message = f'expected an active controller, found it {self.state}'
         elif request.data:
