@@ -7,7 +7,6 @@ The graphs are deterministic and honest: the stream encoder attends to its cache
 forecaster follows the trend of its context, the readout finds the centre of what is bright.
 """
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ CONTEXT = 3
 CLIP_FRAMES = 8
 
 
-def make_bundle(directory, mode='stream', size=(96, 128), delay_s=0.0, readout=True, forecaster=True,
+def make_bundle(directory, mode='stream', size=(96, 128), readout=True, forecaster=True,
                 horizons=None, seed=0, name=None, frame_period=0.05) -> Path:
     """
     Write a bundle.
@@ -36,7 +35,6 @@ def make_bundle(directory, mode='stream', size=(96, 128), delay_s=0.0, readout=T
     :param directory: of the bundle; made if it is not there
     :param mode: frame, clip or stream
     :param size: (height, width) of the model's frames, multiples of 16
-    :param delay_s: roughly how much longer one step of the encoder takes (s), spent computing
     :param readout: with a readout named 'handle' (publish mode dense)
     :param forecaster: with a forecaster; without one there is no readout either
     :param horizons: the manifest's section; None: continuous 0.1..0.5 s
@@ -55,8 +53,6 @@ def make_bundle(directory, mode='stream', size=(96, 128), delay_s=0.0, readout=T
         encoder = _stream_encoder(grid, tubelet, rng)
     else:
         encoder = _encoder(mode, grid, frames, tubelet, rng)
-    if delay_s:
-        _slow_down(encoder, delay_s)
     graphs = {'encoder.onnx': encoder}
     if forecaster:
         graphs['forecaster.onnx'] = _forecaster(grid)
@@ -267,46 +263,3 @@ def _readout(grid):
     builder.output(point, 'point', ['K', 2])
     builder.output(builder.op('Add', spread, growth), 'cov', ['K', 2, 2])
     return builder
-
-
-def _slow_down(builder, delay_s):
-    """Make every run of a graph compute for about ``delay_s`` more, by a loop calibrated on this machine."""
-    import onnxruntime
-
-    def run_time(rounds):
-        probe = _Builder('probe')
-        start = probe.input('start', [1, 1])
-        probe.output(_loop(probe, start, rounds), 'end', [1, 1])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(_model(probe).SerializeToString(), options,
-                                               providers=['CPUExecutionProvider'])
-        begun = time.perf_counter()
-        session.run(None, {'start': np.zeros((1, 1), np.float32)})
-        return time.perf_counter() - begun
-
-    rounds = max(1, round(2000 * delay_s / min(run_time(2000) for _ in range(3))))
-    frames = builder.nodes[0].output[0]  # the pixels: a loop that depends on no input would be folded away
-    start = builder.op('Reshape', builder.op('ReduceMean', frames, keepdims=0), _ints(1, 1))
-    nothing = builder.op('Mul', _loop(builder, start, rounds), _f32(0.0))
-    nothing = builder.op('Reshape', nothing, _ints(1))
-    tokens = builder.outputs[0].name
-    identity = next(node for node in builder.nodes if node.output[0] == tokens)
-    late = builder.op('Add', identity.input[0], nothing)
-    builder.nodes.remove(identity)
-    builder.op('Identity', late, name=tokens)
-
-
-def _loop(builder, start, rounds):
-    """Return a value [1, 1] that takes ``rounds`` matrix products to compute."""
-    body = _Builder('body')
-    body.input('round', [], TensorProto.INT64)
-    body.input('go', [], TensorProto.BOOL)
-    body.input('state', [1, 1])
-    wide = body.op('MatMul', body.op('Expand', 'state', _ints(8, 64)), np.full((64, 64), 1 / 64, np.float32))
-    body.op('Identity', 'go', name='go_on')
-    body.op('ReduceMean', wide, name='state_out', keepdims=1)
-    body.outputs = [helper.make_tensor_value_info('go_on', TensorProto.BOOL, []),
-                    helper.make_tensor_value_info('state_out', TensorProto.FLOAT, [1, 1])]
-    graph = helper.make_graph(body.nodes, 'body', body.inputs, body.outputs, body.weights)
-    return builder.op('Loop', np.array(rounds, np.int64), np.array(True), start, body=graph)

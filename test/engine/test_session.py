@@ -332,15 +332,6 @@ def test_a_window_feeds_a_session(loaded):
         assert session.forecast().stamp_ns == stamps[-1]
 
 
-def test_a_slow_encoder_is_slow_and_tells_the_same(loaded, tmp_path):
-    import time
-    slow = open_session(make_bundle(tmp_path / 'bundle', delay_s=0.1), threads=1)
-    begun = time.perf_counter()
-    tokens = slow.step(tubelet(0)).tokens
-    assert time.perf_counter() - begun > 0.02
-    np.testing.assert_allclose(tokens, open_session(loaded['stream']).step(tubelet(0)).tokens, atol=1e-6)
-
-
 def test_the_run_time_path_imports_neither_torch_nor_rclpy(paths):
     code = ('import sys; from jepa_ros.engine.session import open_session; open_session(sys.argv[1]); '
             'print(sorted({"torch", "rclpy", "matplotlib", "onnx"} & set(sys.modules)))')
