@@ -53,12 +53,14 @@ class ProbeResult:
     :param choice: of the attentive head; `linear_choice` of the linear one (None where there is no head).
     :param scores: of the attentive head on the split named in `held_out`; `linear`: of the linear head.
     :param chance: of the best answer that does not look (from the training labels); None where there is none.
-    :param controls: by name (shuffled, last, permuted, raw, random), retrained with the same choice.
+    :param controls: by name (shuffled, last, permuted, raw, random), retrained with the same choice; permuted:
+        clips have the labels of one another, in training and in judging.
     :param noise: of the head that was trained on clean frames, on noisy ones, by kind.
     :param details: further metrics by name.
     :param verdict: 'static' (not meant to be temporal), 'temporal' (beats shuffled frames and the repeated last
         frame, each with its whole interval), 'not temporal' (a clip without order, or a still picture, does as
-        well or better), 'undecided' (the interval holds both).
+        well or better: the whole interval of the gain lies below a tenth of what is gained over permuted labels),
+        'undecided' (the interval holds both).
     :param margins: by how much it beats these two controls, better counted positive.
     :param clips: labelled clips by split; `sequences`: of them, by split.
     :param seconds: wall time of training and judging, without encoding.

@@ -71,6 +71,13 @@ class Scores:
         }
         return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
+    def only(self, group: str) -> Scores:
+        """Return the scores of one group, of the sequences that have any. :raises ValueError: no such group."""
+        column = self.groups.index(group)
+        rows = np.flatnonzero(self.counts[:, column])
+        names = tuple(self.sequences[row] for row in rows)
+        return Scores(names, (group,), *(part[rows, column, None] for part in (self.sums, self.counts)))
+
     def interval(self, level: float = 0.95, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
         """Bootstrap interval of the score over sequences."""
         return _interval(self._values(resampled(len(self.sequences), draws, seed)), level)

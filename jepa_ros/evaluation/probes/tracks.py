@@ -117,19 +117,22 @@ class Track:
         read = self.source.read('classes', topic, lambda: signals.read_classes(recording, topic, times))
         return np.array(read[self.first : self.stop], str)
 
-    def depth(self, topic: str, aspect: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    def depth(
+        self, topic: str, aspect: tuple[int, int], grid: tuple[int, int], at: np.ndarray
+    ) -> np.ndarray:
         """
-        Depth of the part of the image that a model sees.
+        Depth of the part of the image that a model sees, at some frames: only these are decoded.
 
         :param topic: of 16UC1 (mm) or 32FC1 (m): sensor_msgs/Image, or CompressedImage of compressedDepth (PNG).
         :param aspect: (height, width) of the model's frames, of which only the ratio counts.
         :param grid: rows and columns.
-        :returns: float32 [T, rows * columns], m, the median of each cell, NaN where nothing is known.
+        :param at: int64 [M], positions of the frames.
+        :returns: float32 [M, rows * columns], m, the median of each cell, NaN where nothing is known.
         """
-        read = self.source.read(
-            f'depth{aspect}{grid}', topic, lambda: _depth(self.source, topic, aspect, grid)
+        wanted = tuple((self.first + at).tolist())
+        return self.source.read(
+            f'depth{aspect}{grid}{wanted}', topic, lambda: _depth(self.source, topic, aspect, grid, wanted)
         )
-        return read[self.first : self.stop]
 
     def later(self, at: np.ndarray, seconds: float) -> np.ndarray:
         """
@@ -260,14 +263,14 @@ def _some(paths: list[Path], limit: int | None) -> list[Path]:
     return [paths[i] for i in np.linspace(0, len(paths) - 1, limit).round().astype(int)]
 
 
-def _depth(source: Source, topic: str, aspect, grid) -> np.ndarray:
-    found = np.full((len(source.times.ns), grid[0] * grid[1]), np.nan, np.float32)
-    place = {int(stamp): i for i, stamp in enumerate(source.times.ns)}
+def _depth(source: Source, topic: str, aspect, grid, at) -> np.ndarray:
+    found = np.full((len(at), grid[0] * grid[1]), np.nan, np.float32)
+    place = {int(source.times.ns[position]): i for i, position in enumerate(at)}
     for log_ns, message in source.recording.messages(topic):
         stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        at = place.get(stamp if source.times.stamped else log_ns)
-        if at is not None:
-            found[at] = cells(_metres(message, topic), aspect, grid)
+        number = place.get(stamp if source.times.stamped else log_ns)
+        if number is not None:
+            found[number] = cells(_metres(message, topic), aspect, grid)
     return found
 
 
