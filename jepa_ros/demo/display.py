@@ -69,10 +69,11 @@ class Display:
 
     :param title: what is being run.
     :param figures: shown; to be read within ``lock``.
+    :param rows: puts them into words, given them and the time (ns), as (label, text) pairs.
     """
 
-    def __init__(self, title: str, figures: Figures, lock):
-        self._title, self._figures, self._lock = title, figures, lock
+    def __init__(self, title: str, figures: Figures, lock, rows=live_rows):
+        self._title, self._figures, self._lock, self._rows = title, figures, lock, rows
         self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
         self._due = 0.0
 
@@ -94,7 +95,7 @@ class Display:
             return
         self._due = now + (1 / RATE if self._live else PLAIN_PERIOD)
         with self._lock:
-            found = live_rows(self._figures, time.time_ns())
+            found = self._rows(self._figures, time.time_ns())
         if self._live:
             self._live.update(table(self._title, found), refresh=True)
         elif not last:  # the summary follows at once

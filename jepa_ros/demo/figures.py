@@ -46,8 +46,8 @@ class Figures:
         self._comparable = comparable
         self._matcher = Matcher(self.tolerance)
 
-    def camera(self, stamp_ns: int) -> None:
-        """Count a frame that was delivered."""
+    def camera(self, stamp_ns: int, arrived_ns: int = 0) -> None:
+        """Count a frame that was delivered. :param arrived_ns: for those who measure from when it came."""
         self.camera_stamps.append(stamp_ns)
 
     def latents(self, latents: Latents) -> None:
@@ -59,13 +59,17 @@ class Figures:
         """Count futures. :param arrived_ns: when they came in, on the clock of the stamps."""
         self.futures_count += 1
         self.newest_future_ns = futures.stamp_ns
-        self.ages.append((arrived_ns, (arrived_ns - futures.stamp_ns) / _NS))
+        self.aged(futures.stamp_ns, arrived_ns)
         if not self._comparable:
             return
         if self.skill is None:
             # No mean of training is known here: the second baseline of SkillTable is not used.
             self.skill = SkillTable(futures.horizons, np.zeros(1))
         self._matcher.futures(futures)
+
+    def aged(self, stamp_ns: int, arrived_ns: int) -> None:
+        """Keep the age of futures as they came in."""
+        self.ages.append((arrived_ns, (arrived_ns - stamp_ns) / _NS))
 
     def followed(self, x: float, y: float) -> None:
         """Count a point that the controller follows, 0..1 of the image."""

@@ -251,9 +251,9 @@ class _LiveFigures(Figures):
         super().__init__(*args)
         self._came: dict[int, int] = {}
 
-    def camera(self, stamp_ns: int) -> None:
+    def camera(self, stamp_ns: int, arrived_ns: int = 0) -> None:
         super().camera(stamp_ns)
-        self._came[stamp_ns] = time.time_ns()
+        self._came[stamp_ns] = arrived_ns
 
     def futures(self, futures, arrived_ns: int) -> None:
         came = self._came.get(futures.stamp_ns)

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -27,6 +28,9 @@ from jepa_ros.demo.topics import Topics
 from jepa_ros.nodes.messages import read_futures, read_latents
 from jepa_ros.nodes.transport import heard_at_once, prepare_process
 
+Handler = Callable[[bytes, int], None]
+# Each of the default ones is one more thing to wait for, which a process that hears some thirty topics feels.
+NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 LOOK = 0.05  # s between two looks at the ROS graph, which tells nobody of its changes
 
 
@@ -40,10 +44,17 @@ class Monitor:
     :param topics: names of those that are looked into.
     :param camera_type: type of the camera's messages, such as 'sensor_msgs/msg/Image': subscribed to at once,
         so that the first frame is not missed.
+    :param handlers: what else is looked into: called within ``lock`` with the bytes of a message of a topic, and
+        when the middleware got it (ns).
     """
 
-    def __init__(self, recorder: BagRecorder, figures: Figures, topics: Topics, camera_type: str):
+    def __init__(self, recorder: BagRecorder, figures: Figures, topics: Topics, camera_type: str,
+                 handlers: dict[str, Handler] | None = None):
         self._recorder, self._figures, self._topics = recorder, figures, topics
+        self._handlers: dict[str, Handler] = {
+            topics.camera: self._on_camera, topics.latents: self._on_latents,
+            topics.futures: self._on_futures, topics.twist: self._on_twist,
+            topics.target: self._on_target, '/diagnostics': self._on_diagnostics, **(handlers or {})}
         self.lock = threading.Condition()
         self.reports = 0  # of perception, so that a new one can be awaited
         self.fault: Exception | None = None
@@ -142,26 +153,20 @@ class Monitor:
         qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
         if latched:
             qos.reliability, qos.durability = ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL
-        handle = self._handler(topic)
+        handle = self._handlers.get(topic, lambda cdr, arrived_ns: None)
 
-        def arrived(cdr: bytes) -> None:
-            now_ns = time.time_ns()
-            self._recorder.write(topic, now_ns, cdr)
+        def arrived(cdr: bytes, info: dict) -> None:
+            # when the middleware got it: this thread may come to it later. Not all middlewares say.
+            arrived_ns = info['received_timestamp'] or time.time_ns()
+            self._recorder.write(topic, arrived_ns, cdr)
             with self.lock:
-                handle(cdr, now_ns)
+                handle(cdr, arrived_ns)
                 self.lock.notify_all()
 
-        self._node.create_subscription(kind, topic, arrived, qos, raw=True)
-
-    def _handler(self, topic: str) -> Callable[[bytes, int], None]:
-        """Return what is done with the messages of a topic beside recording them."""
-        handlers = {self._topics.camera: self._on_camera, self._topics.latents: self._on_latents,
-                    self._topics.futures: self._on_futures, self._topics.twist: self._on_twist,
-                    self._topics.target: self._on_target, '/diagnostics': self._on_diagnostics}
-        return handlers.get(topic, lambda cdr, arrived_ns: None)
+        self._node.create_subscription(kind, topic, arrived, qos, raw=True, event_callbacks=NO_EVENTS)
 
     def _on_camera(self, cdr: bytes, arrived_ns: int) -> None:
-        self._figures.camera(header_stamp(cdr))
+        self._figures.camera(header_stamp(cdr), arrived_ns)
 
     def _on_latents(self, cdr: bytes, arrived_ns: int) -> None:
         self._cloud(cdr, lambda message: self._figures.latents(read_latents(message)))

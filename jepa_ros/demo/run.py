@@ -19,10 +19,10 @@ from jepa_ros.data.recordings import (
     open_recording,
 )
 from jepa_ros.demo import report
-from jepa_ros.demo.display import Display
-from jepa_ros.demo.figures import CAMERA, CONTROLLER, PERCEPTION, Figures
+from jepa_ros.demo.display import Display, live_rows
+from jepa_ros.demo.figures import CONTROLLER, PERCEPTION, Figures
 from jepa_ros.demo.isolation import isolate
-from jepa_ros.demo.monitor import Monitor
+from jepa_ros.demo.monitor import Handler, Monitor
 from jepa_ros.demo.processes import ProcessGroup
 from jepa_ros.demo.recorder import BagRecorder
 from jepa_ros.demo.topics import Topics
@@ -115,9 +115,10 @@ def camera_type(transport: str) -> str:
 
 
 def play(specs: list[NodeSpec], camera: str, logs: Path, title: str, figures: Figures, recorder: BagRecorder,
-         seconds: float | None = None) -> tuple[int, str]:
+         seconds: float | None = None, *, handlers: dict[str, Handler] | None = None,
+         rows=live_rows, done: Callable[[], bool] = lambda: False) -> tuple[int, str]:
     """
-    Run all processes until the end of the recording.
+    Run all processes until the camera's ends.
 
     :param specs: of the nodes, the camera first, which does not start by itself.
     :param camera: type of its messages.
@@ -125,16 +126,19 @@ def play(specs: list[NodeSpec], camera: str, logs: Path, title: str, figures: Fi
     :param title: over the live table.
     :param figures: what is counted goes here; `recorder`: and every message here.
     :param seconds: end after so many seconds of frames.
+    :param handlers: of messages, as of Monitor; `rows`: makes the live table of the figures, as live_rows does.
+    :param done: asked within the lock; True ends the run.
     :return: exit code, and for code 1 what happened.
     """
-    monitor = Monitor(recorder, figures, Topics(), camera)
+    monitor = Monitor(recorder, figures, Topics(), camera, handlers)
+    source = f'/{specs[0].name}'
     try:
-        with ProcessGroup(logs) as group, Display(title, figures, monitor.lock) as display:
+        with ProcessGroup(logs) as group, Display(title, figures, monitor.lock, rows) as display:
             try:
                 for spec in specs:
                     group.start(spec.name, spec.command())
-                _bring_up(group, monitor, figures, display)
-                _watch(seconds, group, monitor, figures, display)
+                _bring_up(source, group, monitor, figures, display)
+                _watch(seconds, done, group, monitor, figures, display)
             except KeyboardInterrupt:
                 return 130, ''
             except GraphFailure as failure:
@@ -163,8 +167,9 @@ def graph(options: Options, recording: Recording, bundle: Bundle, transport: str
     return [dataclasses.replace(spec, parameters=spec.parameters | own[spec.name]) for spec in specs]
 
 
-def _bring_up(group: ProcessGroup, monitor: Monitor, figures: Figures, display: Display) -> None:
-    """Wait until everybody knows everybody, then start the camera."""
+def _bring_up(camera: str, group: ProcessGroup, monitor: Monitor, figures: Figures,
+              display: Display) -> None:
+    """Wait until everybody knows everybody, then start the camera (its full name)."""
     end = time.monotonic() + START_UP
 
     def until(holds: Callable[[], bool], ask: Callable[[], bool] = lambda: False) -> None:
@@ -178,23 +183,23 @@ def _bring_up(group: ProcessGroup, monitor: Monitor, figures: Figures, display: 
             if time.monotonic() > end:
                 raise GraphFailure(f'the graph was not ready within {START_UP:g} s:\n{group.last_words()}')
 
-    until(monitor.camera_published, lambda: monitor.change_state(CAMERA, Transition.TRANSITION_CONFIGURE))
+    until(monitor.camera_published, lambda: monitor.change_state(camera, Transition.TRANSITION_CONFIGURE))
     until(lambda: monitor.camera_heard(PERCEPTION))
     if len(group.children) > 2:
         until(lambda: figures.value(CONTROLLER, 'phase') not in ('', 'disabled'),
               lambda: monitor.enable(CONTROLLER))
-    until(lambda: bool(figures.camera_stamps) or figures.value(CAMERA, 'state') == 'active',
-          lambda: monitor.change_state(CAMERA, Transition.TRANSITION_ACTIVATE))
+    until(lambda: bool(figures.camera_stamps) or figures.value(camera, 'state') == 'active',
+          lambda: monitor.change_state(camera, Transition.TRANSITION_ACTIVATE))
 
 
-def _watch(seconds: float | None, group: ProcessGroup, monitor: Monitor, figures: Figures,
-           display: Display) -> None:
-    """Show the figures until the recording has ended and what was on its way has arrived."""
+def _watch(seconds: float | None, done: Callable[[], bool], group: ProcessGroup, monitor: Monitor,
+           figures: Figures, display: Display) -> None:
+    """Show the figures until the camera has ended and what was on its way has arrived."""
     camera, end = group.children[0], math.inf
     while camera.wait(0.1) is None:
         if seconds is not None and figures.camera_stamps and end == math.inf:
             end = time.monotonic() + seconds
-        if time.monotonic() > end:
+        if time.monotonic() > end or monitor.wait_for(done, 0.0):
             camera.interrupt()
         _check(group, monitor, figures)
         display.update()
