@@ -65,6 +65,7 @@ def lines(
     marks: Sequence[tuple[float, float, str]] = (),
     dots: bool = False,
     zero: bool = False,
+    level: bool = False,
     width: float = 9.0,
     height: float = 2.6,
 ) -> str | None:
@@ -76,6 +77,7 @@ def lines(
     :param marks: points to be marked: x, y, text.
     :param dots: mark every point.
     :param zero: draw the line y = 0.
+    :param level: y is a level, whose axis need not begin at 0.
     :param width: inches at 100 px; `height` likewise.
     :returns: an SVG element, or None without matplotlib or points.
     """
@@ -103,7 +105,7 @@ def lines(
         for at, value, words in marks:
             axes.plot([at], [value], 'o', color=_SERIES[1], markersize=5)
             axes.annotate(words, (at, value), xytext=(0, 5), textcoords='offset points', ha='center')
-        if not zero and not dots:
+        if not zero and not dots and not level:
             axes.set_ylim(bottom=0)
         if marks:
             axes.margins(y=0.18)
@@ -162,6 +164,52 @@ def strips(rows: Sequence[Strip], *, width: float = 9.0, height: float = 0.8) ->
             axes.set_yticks([])
             axes.spines['left'].set_visible(False)
             axes.set_title(row.name, loc='left', fontsize=10)
+        buffer = io.StringIO()
+        drawn.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
+    return _for_page(buffer.getvalue(), width)
+
+
+class Estimate(NamedTuple):
+    """
+    An estimate among others in the same unit.
+
+    :param name: beside it.
+    :param low, value, high: interval and estimate; infinite or None: not known.
+    :param series: number of its colour.
+    """
+
+    name: str
+    low: float | None
+    value: float | None
+    high: float | None
+    series: int = 0
+
+
+def estimates(rows: Sequence[Estimate], x: str, *, width: float = 5.4, height: float = 0.3) -> str | None:
+    """
+    Draw estimates with their intervals below each other on one axis.
+
+    :param x: label of the axis.
+    :param width: inches at 100 px; `height`: of each row.
+    :returns: an SVG element, or None without matplotlib or rows.
+    """
+    if not rows or not available():
+        return None
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(width, 0.7 + height * len(rows)), layout='constrained')
+        axes = drawn.add_subplot()
+        axes.grid(False, axis='y')
+        for at, row in enumerate(rows):
+            colour = _SERIES[row.series % len(_SERIES)]
+            low, value, high = (np.nan if v is None or not np.isfinite(v) else v for v in row[1:4])
+            axes.plot([low, high], [at, at], color=colour, linewidth=3, solid_capstyle='butt')
+            axes.plot([value], [at], 'o', color=colour, markersize=6)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(x)
         buffer = io.StringIO()
         drawn.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
     return _for_page(buffer.getvalue(), width)

@@ -19,7 +19,7 @@ from jepa_ros.engine.bundle import Bundle
 from jepa_ros.evaluation.audit import closed_loop, costs, evidence
 from jepa_ros.evaluation.audit.config import AuditError, Config, sha256
 from jepa_ros.evaluation.audit.criteria import criteria
-from jepa_ros.evaluation.audit.decision import IMAGE, PENDING, VIDEO, Decision, decide
+from jepa_ros.evaluation.audit.decision import IMAGE, PENDING, VIDEO, decide
 from jepa_ros.evaluation.audit.evidence import SIDES
 from jepa_ros.evaluation.audit.ledger import Ledger, Look, fingerprint
 from jepa_ros.evaluation.audit.record import TransferAudit
@@ -58,7 +58,7 @@ def audit(
     command: str = '',
     tick: Tick = lambda what, done, of: None,
     run_probes: RunProbes | None = None,
-) -> tuple[TransferAudit, Decision]:
+) -> TransferAudit:
     """
     Run an audit.
 
@@ -66,7 +66,7 @@ def audit(
     :param command: that runs it, for the record.
     :param tick: called with what is done now, how much of it and how much there is.
     :param run_probes: runs probes by name on a bundle; None: `probes.suite.run`.
-    :returns: the record and the decision in it; neither is written.
+    :returns: the record, which is not written.
     :raises JepaError: a bundle, recording, probe or rollout is not as it must be.
     """
     bundles = tuple(Bundle.load(side.bundle) for side in (config.image, config.video))
@@ -96,7 +96,7 @@ def audit(
     sides = zip(SIDES, bundles, (config.image, config.video))
     first = config.rule.temporal[0]
     measured = next((found[first.probe].metric for found in results if first.probe in found), first.probe)
-    record = TransferAudit(
+    return TransferAudit(
         *names,
         config.probe_task or first.probe,
         config.split,
@@ -116,16 +116,13 @@ def audit(
             'made': {'command': command, 'version': __version__, 'host': host.describe()},
         },
     )
-    return record, decision
 
 
 def _splits(config: Config, place: Place, tick: Tick) -> Splits:
     from jepa_ros.training.clips import expand
 
     paths = [expand(getattr(config.data, split), place.roots) for split in SPLITS]
-    return load_splits(
-        *paths, config.data.topic or None, tick=lambda done, of: tick('recordings', done, of)
-    )
+    return load_splits(*paths, config.data.topic or None, tick=lambda done, of: tick('recordings', done, of))
 
 
 def _suite(config: Config, place: Place) -> RunProbes:
@@ -140,7 +137,7 @@ def _suite(config: Config, place: Place) -> RunProbes:
 
 
 def _probe(config, side, bundle, splits, shelf, run, tick) -> dict[str, ProbeResult]:
-    """Return the results of one encoder's probes: all of them at once, so that held-out data is judged once."""
+    """Return the results of one encoder's probes, all run at once: held-out data is judged once."""
     names = config.probe_names()
     key = sha256(
         {

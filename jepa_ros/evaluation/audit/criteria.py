@@ -111,15 +111,18 @@ def _not_temporal(pair: list[ProbeResult]) -> str:
 
 
 def _scores(result: ProbeResult, head: str, metric: str = '') -> Scores:
-    if metric:
-        if metric not in result.details:
-            known = ', '.join(result.details) or 'none'
-            raise AuditError(f"expected a further metric of {result.probe} ({known}), found '{metric}'")
-        return result.details[metric]
+    """Return what a rule looks at: a head's scores, one group of them, or a further metric."""
     found = result.linear if head == 'linear' else result.scores
+    if metric in result.details:
+        return result.details[metric]
     if found is None:
         raise AuditError(f'expected a probe with a {head} head, found none for {result.probe}')
-    return found
+    if not metric:
+        return found
+    if metric not in found.groups:
+        known = ', '.join((*result.details, *found.groups))
+        raise AuditError(f"expected a metric or group of {result.probe} ({known}), found '{metric}'")
+    return found.only(metric)
 
 
 def _difference(one: Scores, other: Scores, confidence: float) -> Interval:

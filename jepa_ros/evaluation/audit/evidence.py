@@ -54,12 +54,13 @@ def probes(rule: Rule, results: Sequence[Mapping[str, ProbeResult]]) -> dict:
     """
     Return the results by probe and side.
 
-    :param results: of the image and of the video encoder, by probe. Scores by sequence are told only where the
-        rule looks at them; of all others value and interval.
+    :param results: of the image and of the video encoder, by probe. Scores by sequence are told only where
+        the rule looks at them; of all others value and interval.
     """
     ruling: dict[str, set[str]] = {}
     for wanted in (*rule.temporal, *rule.static):
-        ruling.setdefault(wanted.probe, set()).add(wanted.metric or rule.head)
+        # A metric that is none of the further ones is a group of the head's scores.
+        ruling.setdefault(wanted.probe, set()).update((wanted.metric, rule.head))
     found: dict = {}
     for side, of_side in zip(SIDES, results):
         for name, result in of_side.items():

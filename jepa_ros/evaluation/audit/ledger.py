@@ -113,8 +113,8 @@ class Ledger:
         """
         Return what the record says of the held-out data.
 
-        :returns: ``touched``, when this look was taken first; of what came before that ``changed``, entries that
-            scored some of it with the same pair under another rule or other settings, which what was seen then
+        :returns: ``touched``, when this look was taken first; of what came before that ``changed``, entries
+            that scored some of it with the same pair under another rule or other settings: what was seen then
             may have made these; and ``others``, those of other pairs, or of more or fewer recordings.
         """
         prints = set(sequences.values())

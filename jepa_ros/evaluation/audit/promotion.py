@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An audit's winner as the default bundle: `models/promoted`, which nodes, launch files and commands follow."""
+"""An audit's winner as the default bundle: `models/promoted`, which nodes and launch files follow."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def promote(record: TransferAudit, path: Path) -> Path:
     bundle = Bundle.load(won['bundle'])
     if bundle.model_id != won['model_id']:
         raise AuditError(
-            f'{bundle.path}: expected model {won["model_id"]:08x}, which was audited, found {bundle.model_id:08x}'
+            f'{bundle.path}: expected model {won["model_id"]:08x}, which was audited, '
+            f'found {bundle.model_id:08x}'
         )
     share = share_directory()
     said = {
@@ -61,7 +62,7 @@ def promote(record: TransferAudit, path: Path) -> Path:
         'date': datetime.now(timezone.utc).strftime('%Y-%m-%d'),
     }
     pointer = share / 'models' / PROMOTED
-    words = '# The default bundle. Written by `jepa audit --promote`; without this file it is the one that ships.\n'
+    words = '# The default bundle, as `jepa audit --promote` decided; without this file another stands in.\n'
     page.write(pointer, words + yaml.safe_dump(said, sort_keys=False))
     return pointer
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an audit keeps as soon as it is done, so that the same command goes on where an interrupted one stopped."""
+"""What an audit keeps as soon as it is done, so that the same command goes on where one stopped."""
 
 from __future__ import annotations
 
