@@ -26,7 +26,7 @@ LATENCY = S // 20  # ns, of what is published every other tick
 HORIZONS = np.array([0.1, 0.2, 0.3, 0.4, 0.5], np.float32)
 SIZE = (256, 192)  # px of the camera
 HANDLE_HEIGHT = 0.8  # m
-CAMERA = np.array([0.3, 0.1, 1.6])  # m
+CAMERA = np.array([0.3, 0.0, 1.6])  # m
 DOWN = np.diag([1.0, -1.0, -1.0])
 MATRIX = np.array([[200.0, 0.0, 128.0], [0.0, 200.0, 96.0], [0.0, 0.0, 1.0]])
 TASK = {'task': 'pick', 'rate': 40.0, 'gain': 5.0, 'horizon': 0.03, 'max_speed': 0.6, 'max_acceleration': 2.5,
@@ -59,7 +59,7 @@ class PickingCell(Stage):
     Attributes: ``silent``: topics on which nothing is sent; ``change``: by topic, a function that spoils messages.
     """
 
-    def __init__(self, bundle, handle=(0.35, 0.1, HANDLE_HEIGHT), speed=0.0, frozen=True, **parameters):
+    def __init__(self, bundle, handle=(0.35, 0.0, HANDLE_HEIGHT), speed=0.0, frozen=True, **parameters):
         super().__init__(CountingController, use_sim_time=True, bundle=str(bundle.path), autostart=False,
                          diagnostics_period=0.1, **{**TASK, 'max_silence': 10.0, **parameters})
         self._model, self._handle, self._speed, self._frozen = bundle.model_id, np.array(handle), speed, frozen
@@ -68,6 +68,7 @@ class PickingCell(Stage):
         self._dim = bundle.manifest.latent_dim
         self.ns, self._start_ns = 100 * S, 100 * S
         self.tool, self._yaw, self._opening = np.array([0.6, -0.04, 1.3]), 0.0, 0.045
+        self._sent: dict[str, int] = {}
         self.well()
         make = self.tester.create_publisher
         self._out = {topic: make(kind, f'/{topic}', 10) for topic, kind in (
@@ -102,6 +103,7 @@ class PickingCell(Stage):
         self._send_robot()
         if (self.ns // TICK) % 2 == 0:
             self._send_perception()
+        self.until(lambda: all(self.node.arrived[topic] >= count for topic, count in self._sent.items()))
         count = len(self.twists)
         self._tell_time()
         self.until(lambda: len(self.twists) > count)
@@ -129,12 +131,9 @@ class PickingCell(Stage):
         self.until(lambda: self.node.now_ns() == self.ns)
 
     def _send(self, topic, message):
-        """Publish, and wait until it has arrived."""
-        if topic in self.silent or topic not in self.node.arrived:
-            return
-        before = self.node.arrived[topic]
-        self._out[topic].publish(self.change.get(topic, lambda m: m)(message))
-        self.until(lambda: self.node.arrived[topic] > before)
+        if topic not in self.silent and topic in self.node.arrived:
+            self._sent[topic] = self._sent.get(topic, self.node.arrived[topic]) + 1
+            self._out[topic].publish(self.change.get(topic, lambda m: m)(message))
 
     def _send_robot(self):
         header = Header(stamp=to_stamp(self.ns), frame_id='base_link')

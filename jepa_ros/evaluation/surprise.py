@@ -126,13 +126,22 @@ class SurpriseTrace:
         return np.array([value for value in self.values if value is not None])
 
 
-def overlay(image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def marked(frame: RecordedFrame, tokens: np.ndarray, hottest: float | None = None) -> str | None:
+    """Return `overlay` of a frame as JPEG in base64; None where it does not decode."""
+    try:
+        return _jpeg(overlay(frame.image(), tokens, hottest))
+    except ImageError:
+        return None
+
+
+def overlay(image: np.ndarray, tokens: np.ndarray, hottest: float | None = None) -> np.ndarray:
     """
     Draw surprise over a frame.
 
     :param image: RGB uint8 [H, W, 3] as received.
     :param tokens: float32 [rows, columns], which cover the crop that the encoder sees; NaN is not drawn.
-    :returns: RGB uint8, WIDTH wide; the highest surprise is drawn strongest, what the encoder did not see is
+    :param hottest: surprise that is drawn strongest; None: the highest one.
+    :returns: RGB uint8, WIDTH wide; what the encoder did not see is
         dimmed.
     """
     small = _shrunk(image)
@@ -141,7 +150,7 @@ def overlay(image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     left, top = round(geometry.x * scale), round(geometry.y * scale)
     right = min(small.shape[1], max(left + 1, round((geometry.x + geometry.crop_width) * scale)))
     bottom = min(small.shape[0], max(top + 1, round((geometry.y + geometry.crop_height) * scale)))
-    hot = float(np.nanmax(tokens))
+    hot = float(np.nanmax(tokens)) if hottest is None else hottest
     share = np.nan_to_num(tokens / hot if hot > 0 else np.zeros_like(tokens)).clip(0, 1).astype(np.float32)
     heat = cv2.resize(share, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)[..., None]
     grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

@@ -67,8 +67,11 @@ PICK = (
     ParameterSpec('belt_height', _TRACK.belt_height, "z of the belt's top.", 'm', -_PLACE, _PLACE),
     ParameterSpec('belt_yaw', _TRACK.belt_yaw, 'Direction in which the belt runs, from x of the frame.',
                   'rad', -np.pi, np.pi),
-    ParameterSpec('handle_height', _TRACK.handle_height, 'Of a handle above the belt, where the bundle does '
-                  'not say it.', 'm', 0.0, 10.0),
+    ParameterSpec('lane', list(_TRACK.lane), 'Where across the belt handles ride, to the left of the origin of '
+                  'the frame, and the standard deviation of that.', 'm', -_PLACE, _PLACE),
+    ParameterSpec('handle_height', _TRACK.handle_height, 'Of handles above the belt; a bundle may know better.',
+                  'm', 0.0, 10.0),
+    ParameterSpec('handle_spread', _TRACK.handle_spread, 'Standard deviation of that.', 'm', 0.0, 10.0),
     ParameterSpec('handle_yaw', _TRACK.handle_yaw, "Of a handle's bar from the belt's direction, where the "
                   'bundle does not say it.', 'rad', -np.pi, np.pi),
     ParameterSpec('memory', _TRACK.memory, 'For how long the place along the belt is remembered.',
@@ -89,6 +92,7 @@ PICK = (
                   'm', 0.0, _PLACE),
     ParameterSpec('home', list(_PICK.home), 'Where the tool waits.', 'm', -_PLACE, _PLACE),
     ParameterSpec('hover', _PICK.hover, 'How far above the handle the tool waits for it.', 'm', 0.0, 10.0),
+    ParameterSpec('depth', _PICK.depth, 'How far below the axis of the bar the gripper closes.', 'm', 0.0, 1.0),
     ParameterSpec('lift', _PICK.lift, 'How far a bin is lifted.', 'm', 0.0, 10.0),
     ParameterSpec('hold', _PICK.hold, 'For how long it is held there.', 's', 0.0, 1000.0),
     ParameterSpec('place', list(_PICK.place), 'Where bins are put down; empty: they are held for good.',
@@ -108,8 +112,8 @@ PICK = (
 NEWEST = QoSProfile(depth=1)
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable publishers too
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-LENGTHS = {'target': (2,), 'view_extent': (2,), 'workspace': (2,), 'base': (2,), 'reach': (2,), 'home': (3,),
-           'place': (0, 3), 'camera_position': (0, 3), 'camera_rotation': (0, 4)}
+LENGTHS = {'target': (2,), 'view_extent': (2,), 'lane': (2,), 'workspace': (2,), 'base': (2,), 'reach': (2,),
+           'home': (3,), 'place': (0, 3), 'camera_position': (0, 3), 'camera_rotation': (0, 4)}
 NUMBERS = {0: 'none', 2: 'two numbers', 3: 'three numbers', 4: 'four numbers'}
 
 

@@ -18,7 +18,7 @@ from jepa_ros.sim.conveyor import ConveyorScene
 from jepa_ros.sim.hall import Hall
 from jepa_ros.sim.oracle import OraclePolicy
 from jepa_ros.sim.recorder import record_bag, record_video
-from jepa_ros.sim.violations import VIOLATIONS, StagedCell
+from jepa_ros.sim.violations import IN_TURN, VIOLATIONS, StagedCell
 
 EXAMPLES = """\
 examples:
@@ -121,7 +121,7 @@ def _recordings(args: argparse.Namespace, seed: int, size: tuple[int, int]) -> l
     """Return what is to be recorded of a seed."""
     basic = seed, size, args.rate, args.fine
     if args.violations:
-        kind = VIOLATIONS[seed % len(VIOLATIONS)]
+        kind = IN_TURN[seed % len(IN_TURN)]
         return [
             _Recording(
                 f'cell_{seed:05d}_{kind}_{"possible" if possible else "impossible"}',

@@ -9,20 +9,23 @@ from __future__ import annotations
 import numpy as np
 
 from jepa_ros.sim.cell import ConveyorCell
-from jepa_ros.sim.hall import SimError
+from jepa_ros.sim.hall import START_TIME, SimError
 from jepa_ros.sim.props import SCREEN_LINE
 from jepa_ros.sim.world import BELT_TOP, Bin
 
-VIOLATIONS = ('vanish', 'jump', 'pass')
+VIOLATIONS = ('vanish', 'jump', 'pass', 'appear')
+#: By seed. What happens behind the screen goes both ways equally often: whoever takes an empty belt for dull and a
+#: full one for surprising is right in one and wrong in the other.
+IN_TURN = ('vanish', 'jump', 'pass', 'appear', 'jump', 'pass')
 BEGINNING = 2.0  # s before the bin is where it happens
 
 
 class StagedCell(ConveyorCell):
     """One bin comes, the arm rests, and what happens is possible or not.
 
-    vanish: the bin goes behind a screen and never comes out. jump: it is elsewhere on the belt from one frame
-    to the next. pass: it goes through a closed gate, which holds it in the possible clip while the belt
-    runs on.
+    vanish: the bin goes behind a screen and never comes out. appear: none went behind the screen, and one comes
+    out. jump: it is elsewhere on the belt from one frame to the next. pass: it goes through a closed gate, which
+    holds it in the possible clip while the belt runs on.
     Until it happens, both clips of a pair are the same.
 
     :param seed, size, fps, fine: see `ConveyorCell`.
@@ -54,32 +57,46 @@ class StagedCell(ConveyorCell):
         side = -np.sign(shadow)
         self._where = shadow + side * draw.uniform(0.24, 0.32)
         self._far = side * draw.uniform(0.15, 0.25)
-        if kind == 'vanish':
+        if kind in ('vanish', 'appear'):
             self._where = draw.uniform(-0.1, 0.1)
             x = eye[0] + (self._where - eye[0]) * (SCREEN_LINE - eye[1]) / -eye[1]
             self._move_prop('screen', (x, SCREEN_LINE, 0.0))
-        self._put_upstream(draw)
+        self._place = draw.uniform(-0.04, 0.04), draw.uniform(-0.5, 0.5)
+        if kind == 'appear':
+            self._remove()
+        else:
+            self._put_at(max(self._where - BEGINNING * self._belt.speed - self.bin.radius, self._ends[0]))
         if kind == 'pass':
             self._move_prop('gate', (self._where, 0.0, 0.0))
         self._mujoco.mj_forward(self._model, self._data)
 
-    def _put_upstream(self, draw: np.random.Generator) -> None:
-        x = max(self._where - BEGINNING * self._belt.speed - self.bin.radius, self._ends[0])
-        self._put(
-            self.bin,
-            (x, draw.uniform(-0.04, 0.04), BELT_TOP + 0.001),
-            draw.uniform(-0.5, 0.5),
-            self._belt.speed,
-        )
+    def _put_at(self, x: float) -> None:
+        y, yaw = self._place
+        self._put(self.bin, (x, y, BELT_TOP + 0.001), yaw, self._belt.speed)
+
+    def _remove(self) -> None:
+        self._park(self.bin)
+        self._on_belt.remove(self.bin)
+
+    def _bring(self) -> None:
+        self._model.body_gravcomp[self._model.body(self.bin.name).id] = 0
+        self._put_at(self._where)
+        self._on_belt.append(self.bin)
 
     def _after_frame(self) -> None:
-        if self._broken or self.bin not in self._on_belt:
+        if self._broken:
+            return
+        if self._kind == 'appear':
+            if self.time - START_TIME >= BEGINNING:
+                self._break(self._bring)
+            return
+        if self.bin not in self._on_belt:
             return
         x = self._data.joint(self.bin.name).qpos[0]
         if self._kind == 'vanish':
             self._mujoco.mj_forward(self._model, self._data)
             if self._behind_screen(self.bin):
-                self._break(lambda: (self._park(self.bin), self._on_belt.remove(self.bin)))
+                self._break(self._remove)
         elif self._kind == 'jump' and x > self._where:
             self._break(lambda: self._data.joint(self.bin.name).qpos.__setitem__(0, x + self._far))
         elif self._kind == 'pass' and np.any(self._data.contact.geom == self._model.geom('gate').id):

@@ -12,6 +12,7 @@ from jepa_ros.cli import COMMANDS
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / 'README.md').read_text()
 SIMULATOR = (REPOSITORY / 'docs' / 'simulator.md').read_text()
+PICKING = (REPOSITORY / 'docs' / 'conveyor_picking.md').read_text()
 ROW = re.compile(r'^\| `(\w+)` \| ([^|]*?) ?\| ', re.MULTILINE)
 
 
@@ -22,10 +23,13 @@ def rows(text):
 
 @pytest.mark.parametrize('page, node', [
     (README, 'perception_node'), (README, 'controller_node'), (README, 'camera_replay_node'),
-    (SIMULATOR, 'conveyor_sim_node')], ids=lambda value: value if len(value) < 20 else '')
+    (SIMULATOR, 'conveyor_sim_node'), (PICKING, 'controller_node')], ids=lambda value: value if len(value) < 20 else '')
 def test_parameters_are_those_of_the_nodes(page, node):
     pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
     specs = importlib.import_module(f'jepa_ros.nodes.{node}').PARAMETERS
+    if node == 'controller_node':  # those of picking have a page of their own
+        picking = importlib.import_module('jepa_ros.nodes.controller_tasks').PICK
+        specs = [spec for spec in specs if (spec in picking) == (page is PICKING)]
     table = rows(page.split(f'\n`{node}`\n\n')[1].split('\n\n')[0])
     defaults = {name: yaml.safe_load(value) if value else '' for name, value in table.items()}
     assert defaults == {spec.name: spec.default for spec in specs}
@@ -45,6 +49,17 @@ def test_topics_are_those_of_the_simulator():
     assert all(re.search(rf'`{word}\b', SIMULATOR) for word in interventions.KINDS)
 
 
+def test_topics_are_those_of_the_picking_task():
+    pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
+    from jepa_ros.nodes import controller_node
+    listed = re.findall(r'^\| `([^|]+)` \| `(\w+)/(\w+)` \|', PICKING.split('## When')[0], re.MULTILINE)
+    said = {name: f'{package}/{kind}' for names, package, kind in listed for name in names.split('`, `')}
+    names = set(re.findall(r'``(~?/?\w+)``', controller_node.__doc__)) - {'~/enable', '~/target', 'task', 'follow', 'pick'}
+    assert set(said) == names
+    kinds = {kind for kind in re.findall(r'\(?(\w+_msgs/\w+)', controller_node.__doc__)}
+    assert set(said.values()) - {'sensor_msgs/PointCloud2', 'sensor_msgs/CameraInfo', 'sensor_msgs/JointState'} <= kinds
+
+
 def test_parameters_of_all_nodes_are_named():
     pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
     from jepa_ros.nodes import lifecycle
@@ -57,7 +72,7 @@ def test_commands_are_those_of_the_command_line():
     assert named == set(COMMANDS)
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/development.md', 'docs/simulator.md'])
+@pytest.mark.parametrize('page', ['README.md', 'docs/development.md', 'docs/simulator.md', 'docs/conveyor_picking.md'])
 def test_links_lead_somewhere(page):
     text = (REPOSITORY / page).read_text()
     for target in re.findall(r'\]\((?!http)([^)#]+)', text):

@@ -42,6 +42,10 @@ def test_both_are_the_same_until_it_happens_and_differ_from_then_on(seed, kind):
         assert not impossible[at - 1][0].visible and not possible[at][0].visible, 'nobody saw it go'
         assert all(truth.bins == () for truth, _ in impossible[at:])
         assert any(truth.visible for truth, _ in possible[at:]), 'the other comes out again'
+    elif kind == 'appear':
+        assert all(truth.bins == () for truth, _ in possible), 'there is none'
+        assert not impossible[at][0].visible, 'nobody saw it come'
+        assert any(truth.visible for truth, _ in impossible[at:])
     elif kind == 'jump':
         assert abs(there[at] - there[at - 1]) > 0.12 and np.abs(np.diff(x)).max() < 0.02
         assert impossible[at][0].visible and impossible[at - 1][0].visible, 'it is seen'
@@ -51,5 +55,5 @@ def test_both_are_the_same_until_it_happens_and_differ_from_then_on(seed, kind):
 
 
 def test_no_other_violations():
-    with pytest.raises(SimError, match='expected a violation of vanish, jump, pass'):
+    with pytest.raises(SimError, match='expected a violation of vanish, jump, pass, appear'):
         StagedCell(0, kind='melt', possible=True)
