@@ -96,7 +96,17 @@ class Arm:
         self.health.clear()
         self.twists.wait(lambda m: speed(m) == 0)
         self.health.wait(lambda m: m.status[0].name == 'controller' and reason in m.status[0].message)
-        assert all(speed(m) == 0 for m in self.twists.messages[-1:])
+        self.twists.wait_last(lambda m: speed(m) == 0)
+
+    def wait_silence(self):
+        """Wait for the last command, which must be zeros; none may come while it aims five times more."""
+        self.twists.wait_last(lambda m: speed(m) == 0)
+        self.targets.clear()
+        self.targets.wait()  # what was sent before it has arrived
+        count = len(self.twists.messages)
+        self.targets.clear()
+        self.targets.wait(count=5)
+        assert len(self.twists.messages) == count and speed(self.twists.messages[-1]) == 0
 
 
 def speed(message):
