@@ -130,12 +130,16 @@ def _measure(work, manifest, modules, examples, inputs, progress):
         )
     for name in modules:
         if f'{name}.{outputs[name][0]}' not in fidelity.parity:
-            raise JepaError(
-                f'{FILES[name]} was never run: expected recordings with enough windows for its context of '
-                f'{manifest.forecaster.context} slices, found {inputs.words}'
-            )
+            raise _never_run(name, manifest, inputs.words)
     fidelity.check(manifest.precision)
     return fidelity
+
+
+def _never_run(name, manifest, words):
+    return JepaError(
+        f'{FILES[name]} was never run: expected recordings with enough windows for its context of '
+        f'{manifest.forecaster.context} slices, found {words} (--windows, --clips)'
+    )
 
 
 class _Random:
@@ -168,7 +172,7 @@ class _Clips:
 
     def __init__(self, exact, manifest, clips):
         _write_manifest(exact, dataclasses.replace(manifest, precision='fp32'))
-        self._replay = Replay(Bundle.load(exact))
+        self._manifest, self._replay = manifest, Replay(Bundle.load(exact))
         recordings = clips.load(self._replay.session.request, manifest.image_size)
         # The middle one of an odd number is in both halves, so that a single one is enough.
         self._first = [windows[: (len(windows) + 1) // 2] for windows in recordings.values()]
@@ -182,7 +186,13 @@ class _Clips:
         return self._replay.feeds(self._second)
 
     def calibration(self, name):
-        return (feeds[name] for feeds in self._replay.feeds(self._first) if name in feeds)
+        count = 0
+        for feeds in self._replay.feeds(self._first):
+            if name in feeds:
+                count += 1
+                yield feeds[name]
+        if not count:
+            raise _never_run(name, self._manifest, f'{sum(map(len, self._first))} windows to calibrate on')
 
     def closed_loop(self, encoder):
         """

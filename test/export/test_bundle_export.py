@@ -188,14 +188,19 @@ def test_other_precisions_are_measured_on_recordings_graph_by_graph_and_in_the_l
     assert open_session(bundle, backend='onnxruntime-cpu', threads=1).manifest == manifest
 
 
-def test_recordings_too_short_for_the_forecaster_are_refused(tmp_path, checkpoint):
+@pytest.mark.parametrize('kind, found', [('fp32', '2 windows of num'), ('int8', '2 windows to calibrate on')])
+def test_recordings_too_short_for_the_forecaster_are_refused(tmp_path, checkpoint, kind, found):
     checkpoint(tmp_path / 'best.pt', readout={})
     video = write_video(tmp_path / 'numbers.mp4', 8, rate=20)
     with pytest.raises(
-        JepaError, match='forecaster.onnx was never run: .* context of 3 slices, found 2 windows of num'
+        JepaError, match=f'forecaster.onnx was never run: .* context of 3 slices, found {found}'
     ):
         exporting.export_checkpoint(
-            tmp_path / 'best.pt', tmp_path / 'bundle', clips=Clips((str(video),)), progress=lambda line: None
+            tmp_path / 'best.pt',
+            tmp_path / 'bundle',
+            precision=kind,
+            clips=Clips((str(video),)),
+            progress=lambda line: None,
         )
     assert not (tmp_path / 'bundle').exists()
 
