@@ -64,6 +64,13 @@ def point_message(x, y, z, stamp_ns):
     )
 
 
+def vector_message(values):
+    """Return a Float64MultiArray label."""
+    types = _store(False).types
+    layout = types['std_msgs/msg/MultiArrayLayout']([], 0)
+    return types['std_msgs/msg/Float64MultiArray'](layout, np.array(values, np.float64))
+
+
 def write_bag(path, topics, *, storage='mcap', compression=None, version=8):
     """Write a rosbag2 directory.
 

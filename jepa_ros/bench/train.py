@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict:
         turns = {ours: [], plain: []}
         matrix = []
         for number in range(args.rounds + 1):  # the first of each warms up
-            matrix.append(matrix_rate(trainer.place.device, trainer.config.bf16))
+            matrix.append(matrix_rate(trainer.place.device, trainer.place.computes_in_bf16(trainer.config.bf16)))
             for subject, measured in turns.items():
                 measured.append(subject.turn(number * args.steps, args.steps))
         trainer.place.close()

@@ -106,7 +106,8 @@ def matches(pattern: str | Path) -> list[Path]:
 def find_recordings(patterns: Iterable[str | Path]) -> list[Path]:
     """Return the recordings that files, folders and glob patterns name, in order and each once.
 
-    A folder that is itself no bag stands for all recordings below it; braces are expanded (`{000..009}.tar`).
+    A folder that is itself no bag stands for all recordings below it, but for hidden ones (`.name`: a recording
+    that is still being written); braces are expanded (`{000..009}.tar`).
 
     :raises RecordingError: when a pattern names nothing, or a file that is no recording.
     """
@@ -131,7 +132,9 @@ def _below(path: Path) -> list[Path]:
     found = [path] if is_recording(path) else []
     # A folder of images may have others below it, a bag has not.
     if path.is_dir() and (not found or kind_of(path).name == 'images'):
-        children = sorted(child for child in path.iterdir() if not is_image(child.name))
+        children = sorted(
+            child for child in path.iterdir() if not (is_image(child.name) or child.name.startswith('.'))
+        )
         found += [recording for child in children for recording in _below(child)]
     return found
 

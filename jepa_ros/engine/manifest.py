@@ -114,11 +114,14 @@ class ReadoutSpec:
     :param name: of the thing that is read out, such as ``handle``
     :param publish: the publish mode its input must have
     :param quantity: ``image_point``
+    :param attributes: name and length of vectors that are true of that point and told with it, in the order of
+        the graph's outputs ``attributes`` and ``attributes_std``; without any it has no such outputs
     """
 
     name: str
     publish: str
     quantity: str
+    attributes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,8 @@ class Manifest:
             _expect(min(self.grid) > 1, 'grid', 'at least 2 rows and 2 columns with a readout',
                     list(self.grid))
             _one_of('readout.quantity', self.readout.quantity, ('image_point',))
+            for name, length in self.readout.attributes.items():
+                _positive(f'readout.attributes.{name}', length)
         _one_of('weights.which', self.weights.which, WEIGHTS)
         _sha256('weights.sha256', self.weights.sha256)
         self._validate_files()

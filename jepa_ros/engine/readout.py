@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readout of a bundle: from predicted tokens to a point in the image and its covariance."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from jepa_ros.engine.backends import EngineError, Tensor, open_graph
@@ -9,9 +11,37 @@ from jepa_ros.engine.manifest import READOUT
 from jepa_ros.latents import Futures, Latents, pool, token_centres
 
 
+@dataclass(frozen=True)
+class Attribute:
+    """
+    A vector that is true of the point.
+
+    :param mean: float32 [K, P]
+    :param std: float32 [K, P], standard deviation of each element
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    What futures tell, per horizon.
+
+    :param points: float32 [K, 2], x and y in 0..1 of the received image
+    :param covariances: float32 [K, 2, 2]
+    :param attributes: those that the manifest names
+    """
+
+    points: np.ndarray
+    covariances: np.ndarray
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+
+
 class Readout:
     """
-    Reads a point per horizon out of futures.
+    Reads a point per horizon out of futures, and what the bundle tells of it besides.
 
     The graph knows only the part of the image that the model saw; the tokens' positions tell where it lies.
 
@@ -31,8 +61,11 @@ class Readout:
         self._crop = _published_centres(bundle.manifest)
         self._graph = open_graph(bundle.readout, backend, threads)
         shape = (None, len(self._crop), bundle.manifest.forecaster.dim)
+        self._told = bundle.manifest.readout.attributes
+        told = sum(self._told.values())
+        more = [_f32('attributes', None, told), _f32('attributes_std', None, told)] if told else []
         self._graph.check(READOUT, [_f32('futures', *shape), _f32('dt', None)],
-                          [_f32('point', None, 2), _f32('cov', None, 2, 2)])
+                          [_f32('point', None, 2), _f32('cov', None, 2, 2), *more])
 
     @classmethod
     def open(cls, bundle, backend: str = 'onnxruntime-cpu', threads: int = 1) -> 'Readout':
@@ -40,11 +73,15 @@ class Readout:
         return cls(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), backend, threads)
 
     def __call__(self, futures: Futures) -> tuple[np.ndarray, np.ndarray]:
+        """Read the points and covariances alone; as :meth:`read`."""
+        reading = self.read(futures)
+        return reading.points, reading.covariances
+
+    def read(self, futures: Futures) -> Reading:
         """
         Read out every horizon.
 
         :param futures: published in the mode that the bundle's readout names
-        :returns: points float32 [K, 2], x and y in 0..1 of the received image; covariances float32 [K, 2, 2]
         :raises EngineError: futures of another model, publish mode or width, or numbers that are not finite
         """
         if futures.model != self._model_id:
@@ -59,11 +96,14 @@ class Readout:
             raise EngineError('expected finite futures, found NaN or infinity')
         outputs = self._graph.run({'futures': np.ascontiguousarray(futures.tokens, np.float32),
                                    'dt': np.ascontiguousarray(futures.horizons, np.float32)})
-        points, covariances = outputs['point'], outputs['cov']
-        if not (np.isfinite(points).all() and np.isfinite(covariances).all()):
-            raise EngineError('expected finite points from the readout, found NaN or infinity')
+        if not all(np.isfinite(output).all() for output in outputs.values()):
+            raise EngineError('expected finite numbers from the readout, found NaN or infinity')
         scale, offset = self._to_received(futures.positions)
-        return points * scale + offset, covariances * scale[:, None] * scale
+        attributes, first = {}, 0
+        for name, length in self._told.items():
+            chosen = slice(first, first := first + length)
+            attributes[name] = Attribute(outputs['attributes'][:, chosen], outputs['attributes_std'][:, chosen])
+        return Reading(outputs['point'] * scale + offset, outputs['cov'] * scale[:, None] * scale, attributes)
 
     def _to_received(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scale [2] and offset [2] from the model's crop to the received image."""

@@ -101,7 +101,7 @@ def describe(config, model, state, name, sha256, precision='fp32'):
             encoder.width,
         )
     if forecaster and model.readout is not None:
-        readout = ReadoutSpec(config.readout.name, 'dense', 'image_point')
+        readout = ReadoutSpec(config.readout.name, 'dense', 'image_point', dict(config.readout.attributes))
     return Manifest(
         format=FORMAT,
         name=name,

@@ -181,10 +181,11 @@ def example_inputs(manifest, rng):
 
 def output_names(manifest):
     """Dict of graph name to the names of its outputs."""
+    told = manifest.readout.attributes if manifest.readout else ()
     return {
         'encoder': ['tokens', 'present'] if manifest.mode == 'stream' else ['tokens'],
         'forecaster': ['futures'],
-        'readout': ['point', 'cov'],
+        'readout': ['point', 'cov'] + ['attributes', 'attributes_std'] * bool(told),
     }
 
 

@@ -3,7 +3,18 @@
 
 from jepa_ros.errors import JepaError
 
-PATCH_EMBEDDING = 'patch_embed.weight'
+#: What sees the pixels first: the embedding of a linear stem, the first layer of a hierarchical one.
+PATCH_EMBEDDINGS = ('patch_embed.weight', 'patch_embed.0.weight')
+
+
+def patch_embedding(state):
+    """
+    Find the weight that sees the frames of a tubelet.
+
+    :param state: state dict of an `Encoder`.
+    :returns: its name; None where there is none.
+    """
+    return next((name for name in PATCH_EMBEDDINGS if name in state), None)
 
 
 def inflate_from_image(state, tubelet):
@@ -17,13 +28,14 @@ def inflate_from_image(state, tubelet):
 
     :param state: state dict of an `Encoder` with tubelet 1; it is not changed.
     :param tubelet: frames of a tubelet of the video encoder.
-    :returns: state dict of an `Encoder` with that tubelet and the same size, depth and patch.
+    :returns: state dict of an `Encoder` with that tubelet and the same size, depth, patch and stem.
     :raises JepaError: for weights that are not an image encoder's.
     """
-    shape = tuple(state[PATCH_EMBEDDING].shape) if PATCH_EMBEDDING in state else None
+    name = patch_embedding(state)
+    shape = tuple(state[name].shape) if name else None
     if shape is None or len(shape) != 5 or shape[2] != 1:
         raise JepaError(
-            f'expected the weights of an image encoder, with {PATCH_EMBEDDING} [D, 3, 1, patch, patch], '
-            f'found {shape or "no such weight"}'
+            f'expected the weights of an image encoder, with {" or ".join(PATCH_EMBEDDINGS)} [D, 3, 1, side, '
+            f'side], found {shape or "no such weight"}'
         )
-    return {**state, PATCH_EMBEDDING: state[PATCH_EMBEDDING].repeat(1, 1, tubelet, 1, 1) / tubelet}
+    return {**state, name: state[name].repeat(1, 1, tubelet, 1, 1) / tubelet}

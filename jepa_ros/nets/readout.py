@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The readout: futures to one image point and its covariance per horizon.
+The readout: futures to one image point and its covariance per horizon, and what else is true of that point.
 
 Every token votes with a Gaussian (its own centre plus an offset, and a covariance) and a weight; the answer
 is the mean and covariance of that mixture. Where the tokens disagree the covariance grows by itself, and a
-hidden object can be placed between tokens.
+hidden object can be placed between tokens. Attributes, such as how a handle is turned, are voted on with the
+same weights.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -19,13 +22,17 @@ MIN_STD = (
 )
 
 
+FIRST_STD = 0.1  # of a vote before training, of the image
+
+
 class PointReadout(nn.Module):
     """
     :param encoder: the `EncoderConfig` whose futures it reads.
     :param future_dim: D_future.
+    :param attributes: A, numbers that it tells besides the point.
     """
 
-    def __init__(self, encoder, future_dim, width=96, depth=2, heads=3):
+    def __init__(self, encoder, future_dim, width=96, depth=2, heads=3, attributes=0):
         super().__init__()
         self.encoder, self.head_dim = encoder, width // heads
         self.norm_in = nn.LayerNorm(future_dim, eps=NORM_EPS)
@@ -34,13 +41,50 @@ class PointReadout(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.vote = nn.Linear(width, 6)  # weight, offset x and y, lower triangle of the vote's covariance
+        self.attributes = nn.Linear(width, 2 * attributes) if attributes else None
         initialise(self, self.blocks)
+        # A vote that began as narrow as MIN_STD would pull at the nearest token alone, and hard.
+        nn.init.constant_(self.vote.bias[3:4].data, FIRST_STD)
+        nn.init.constant_(self.vote.bias[5:6].data, FIRST_STD)
+        if self.attributes is not None:
+            nn.init.constant_(self.attributes.bias[attributes:].data, 5 * FIRST_STD)
 
     def forward(self, futures, dt):
         """
+        The mean and covariance of all votes.
+
         :param futures: float [K, N, D_future].
         :param dt: float [K], seconds.
-        :returns: point float [K, 2] (x, y in 0..1 of the model's image), covariance float [K, 2, 2].
+        :returns: point float [K, 2] (x, y in 0..1 of the model's image), covariance float [K, 2, 2]; with
+            attributes also their mean and standard deviation, float [K, A] each.
+        """
+        return self.moments(self.votes(futures, dt))
+
+    def moments(self, votes):
+        """
+        The mean and covariance of votes, as `forward` gives them.
+
+        :param votes: `Votes`.
+        """
+        weight = votes.weight.softmax(1)
+        point = (weight * votes.point).sum(1)
+        spread = votes.point - point[:, None]
+        xx, xy, yy = votes.covariance.unbind(-1)
+        xx, yy = xx + spread[..., 0] ** 2, yy + spread[..., 1] ** 2
+        xy = xy + spread[..., 0] * spread[..., 1]
+        covariance = (weight * torch.stack((xx, xy, xy, yy), -1)).sum(1).unflatten(-1, (2, 2))
+        if self.attributes is None:
+            return point, covariance
+        mean = (weight * votes.mean).sum(1)
+        variance = (weight * (votes.variance + (votes.mean - mean[:, None]) ** 2)).sum(1)
+        return point, covariance, mean, variance.sqrt()
+
+    def votes(self, futures, dt):
+        """
+        What every token says.
+
+        :param futures: float [K, N, D_future]; `dt`: float [K], seconds.
+        :returns: `Votes`.
         """
         horizons, n = futures.shape[:2]
         rows, columns = self.encoder.grid
@@ -49,15 +93,30 @@ class PointReadout(nn.Module):
         x = self.embed(self.norm_in(futures)) + self.dt(dt)[:, None]
         for block in self.blocks:
             x = block(x, table)
-        weight, offset, triangle = self.vote(self.norm(x)).split((1, 2, 3), dim=-1)
-        weight = weight.softmax(1)
+        x = self.norm(x)
+        weight, offset, triangle = self.vote(x).split((1, 2, 3), dim=-1)
         centres = torch.stack(((ids % columns + 0.5) / columns, (ids // columns + 0.5) / rows), -1)
-        votes = centres.to(x.dtype) + offset
-        point = (weight * votes).sum(1)
-        spread = votes - point[:, None]
         a, b, c = triangle.unbind(-1)  # L = [[a, 0], [b, c]]
-        xx = a * a + MIN_STD**2 + spread[..., 0] ** 2
-        xy = a * b + spread[..., 0] * spread[..., 1]
-        yy = b * b + c * c + MIN_STD**2 + spread[..., 1] ** 2
-        moments = (weight * torch.stack((xx, xy, xy, yy), -1)).sum(1)
-        return point, moments.unflatten(-1, (2, 2))
+        least = MIN_STD**2
+        covariance = torch.stack((a * a + least, a * b, b * b + c * c + least), -1)
+        mean = variance = None
+        if self.attributes is not None:
+            mean, own = self.attributes(x).chunk(2, dim=-1)
+            variance = own * own + least
+        return Votes(weight, centres.to(x.dtype) + offset, covariance, mean, variance)
+
+
+class Votes(NamedTuple):
+    """
+    A mixture of Gaussians, one from each token.
+
+    :param weight: float [K, N, 1], before the softmax over tokens.
+    :param point: float [K, N, 2]; `covariance`: float [K, N, 3], xx, xy and yy.
+    :param mean: of the attributes, float [K, N, A], or None; `variance`: the same.
+    """
+
+    weight: torch.Tensor
+    point: torch.Tensor
+    covariance: torch.Tensor
+    mean: torch.Tensor | None
+    variance: torch.Tensor | None

@@ -20,6 +20,8 @@ from jepa_ros.nets import rotary as rope
 from jepa_ros.nets import sizes
 
 NORM_EPS = 1e-6
+STEMS = ('linear', 'hierarchical')
+CELL = 4  # px, side of what a hierarchical stem looks at first
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class EncoderConfig:
     :param tubelet: frames joined into one slice of tokens; 1 makes an image encoder.
     :param window: slices a token may attend to, its own included (block-causal); 0 for bidirectional.
     :param slice_period: nominal time between slices in seconds, the unit of the time axis.
+    :param stem: `linear`, one projection of a patch as in the papers; `hierarchical`, see `hierarchical_stem`.
     """
 
     size: str = 'tiny'
@@ -43,12 +46,19 @@ class EncoderConfig:
     tubelet: int = 2
     window: int = 0
     slice_period: float = 0.1
+    stem: str = 'linear'
 
     def __post_init__(self):
         height, width = self.image_size
         if height % self.patch or width % self.patch:
             raise JepaError(
                 f'image_size must be multiples of the patch ({self.patch}), found {height}x{width}'
+            )
+        cells = self.patch // CELL
+        if self.stem not in STEMS or self.stem != 'linear' and (self.patch % CELL or cells & (cells - 1)):
+            raise JepaError(
+                f'stem must be linear, or hierarchical with a patch of {CELL}, 8, 16, 32, ... pixels; found '
+                f'{self.stem} with {self.patch}'
             )
 
     @property
@@ -64,6 +74,33 @@ class EncoderConfig:
     def to_dict(self):
         """Plain values, for a checkpoint."""
         return {**asdict(self), 'image_size': list(self.image_size)}
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of float [B, C, T, H, W]."""
+
+    def forward(self, x):
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def hierarchical_stem(width, patch, tubelet):
+    """
+    A patch embedding in steps: cells of 4x4 pixels, joined two by two until they are a patch.
+
+    What a cell shows is learned once for all places in a patch, so small things are found within it with less
+    training. No kernel reaches over the border of a patch: dropped tokens leave nothing behind in the others.
+    (The hMLP stem of Touvron et al. 2022, "Three things everyone should know about Vision Transformers", with
+    LayerNorm for its BatchNorm: a stream has no batch.)
+
+    :returns: module of float [B, 3, F, H, W] to [B, width, F / tubelet, H / patch, W / patch].
+    """
+    joins = (patch // CELL).bit_length() - 1
+    channels = [width >> (joins - step) for step in range(joins + 1)]
+    layers = [nn.Conv3d(3, channels[0], (tubelet, CELL, CELL), stride=(tubelet, CELL, CELL))]
+    for before, after in zip(channels, channels[1:]):
+        join = nn.Conv3d(before, after, (1, 2, 2), stride=(1, 2, 2))
+        layers += [ChannelNorm(before, eps=NORM_EPS), nn.GELU(), join]
+    return nn.Sequential(*layers)
 
 
 class Attention(nn.Module):
@@ -162,7 +199,10 @@ class Encoder(nn.Module):
         size = sizes.size(config.size)
         self.width, self.heads, self.head_dim = size.width, size.heads, size.width // size.heads
         kernel = (config.tubelet, config.patch, config.patch)
-        self.patch_embed = nn.Conv3d(3, self.width, kernel, stride=kernel)
+        if config.stem == 'linear':
+            self.patch_embed = nn.Conv3d(3, self.width, kernel, stride=kernel)
+        else:
+            self.patch_embed = hierarchical_stem(self.width, config.patch, config.tubelet)
         self.blocks = nn.ModuleList(
             Block(size.width, size.heads, size.mlp_width) for _ in range(config.depth or size.depth)
         )

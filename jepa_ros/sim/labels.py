@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from jepa_ros.sim.cell import ConveyorCell
+from jepa_ros.sim.truth import Pose
+from jepa_ros.sim.world import BELT_TOP
 
 HANDLE_TOPIC = '/sim/handle'
 KINDS = {
@@ -41,7 +45,7 @@ def labels(cell: ConveyorCell) -> list[Label]:
     """Return the labels of the current frame.
 
     /sim/handle: x, y in 0..1 of the image, z 1 visible, 0 hidden; left out while it is not in the picture.
-    All else comes with every frame: /sim/handle_pose, /sim/camera_pose (world), /sim/handle_in_camera,
+    All else comes with every frame: /sim/grasp (see `grasp`), /sim/handle_pose, /sim/camera_pose (world), /sim/handle_in_camera,
     /sim/visibility (share of the grip bar), /sim/bins (how many can be seen), /sim/category and /sim/colour
     (of these, from left to right), /sim/state (of the bin), /sim/belt, /sim/contact, /sim/event (since the
     frame before), /sim/action, /sim/violation, /sim/taken (how many so far); several are joined with a comma,
@@ -62,6 +66,7 @@ def labels(cell: ConveyorCell) -> list[Label]:
     joints = cell.joint_names, cell.joint_positions, cell.joint_velocities
     return [
         *point,
+        Label('/sim/grasp', 'Float64MultiArray', grasp(truth.handle)),
         Label('/sim/handle_pose', 'PoseStamped', truth.handle, 'world'),
         Label('/sim/handle_in_camera', 'PoseStamped', truth.handle_in_camera, optical),
         Label('/sim/camera_pose', 'PoseStamped', camera.pose, 'world'),
@@ -81,3 +86,15 @@ def labels(cell: ConveyorCell) -> list[Label]:
         Label('/arm/twist', 'TwistStamped', tuple(map(float, cell.twist)), 'world'),
         Label('/arm/gripper', 'Float64MultiArray', (cell.opening,)),
     ]
+
+
+def grasp(handle: Pose) -> tuple[float, float, float]:
+    """Return what a gripper has to know besides where the handle is in the picture.
+
+    :param handle: its pose in the world, x along the bar.
+    :returns: (cos 2ψ, sin 2ψ, h): ψ the angle from the belt's direction to the bar, of which there is no telling
+        one end from the other, and h the bar's height above the belt, m.
+    """
+    along = handle.rotation[:, 0]
+    twice = 2 * np.arctan2(along[1], along[0])
+    return float(np.cos(twice)), float(np.sin(twice)), float(handle.position[2] - BELT_TOP)

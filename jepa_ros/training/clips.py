@@ -107,7 +107,7 @@ class Clips:
         :param name: of the stage; `rows`: indices of clips in the batch.
         :param read: takes a `Clip` and returns an array; the labels by default.
         :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), and what was read: labels float32
-            [B, T, 2] (NaN: none).
+            [B, T, 2 + A] (NaN: none), see `labels`.
         """
         tubelet = self.config.encoder.tubelet
         frames, times, found = [], [], []
@@ -138,13 +138,30 @@ class Clips:
         return {'train_clips': self._watched, 'validation': self.validation}
 
     def labels(self, clip):
-        """Image points at the slices of a clip: float32 [T, 2], NaN where there is none."""
-        name, tubelet = self.config.readout.name, self.config.encoder.tubelet
+        """
+        What the readout is to tell at the slices of a clip: the image point, then its attributes.
+
+        :returns: float32 [T, 2 + A], NaN where there is none.
+        :raises JepaError: for an attribute that is longer or shorter than configured.
+        """
+        of, tubelet = self.config.readout, self.config.encoder.tubelet
         found = np.full((self.config.data.slices, 2), np.nan, np.float32)
-        if name in clip.points:
-            xy, state = (values[tubelet - 1 :: tubelet] for values in clip.points[name])
+        if of.name in clip.points:
+            xy, state = (values[tubelet - 1 :: tubelet] for values in clip.points[of.name])
             found[state > 0] = xy[state > 0]
-        return found
+        parts = [found]
+        for name, length in of.attributes.items():
+            part = np.full((len(found), length), np.nan, np.float32)
+            if name in clip.vectors:
+                values = clip.vectors[name][tubelet - 1 :: tubelet]
+                if values.shape[1] != length:
+                    raise JepaError(
+                        f'readout.attributes: expected {name} of length {length}, found {values.shape[1]} in '
+                        f'{clip.name}'
+                    )
+                part[:] = values
+            parts.append(part)
+        return np.concatenate(parts, 1)
 
 
 def expand(patterns, roots):

@@ -91,6 +91,11 @@ class Encoder:
     depth: int = _key(0, 'transformer blocks; 0: as the size has')
     image_size: list[int] = _key([96, 128], 'height and width in pixels')
     patch: int = _key(16, 'side of a patch in pixels')
+    stem: str = _key(
+        'linear',
+        'linear: a patch is projected at once, as in the papers; hierarchical: in steps, which finds small '
+        'things with less training',
+    )
     tubelet: int = _key(2, 'frames in a slice of tokens')
     window: int = _key(8, 'slices a token sees, its own included: what a stream caches')
 
@@ -169,6 +174,9 @@ class Readout(Transformer):
 
     depth: int = _key(2, 'transformer blocks')
     name: str = _key('', 'which entry of data.labels; empty: none')
+    attributes: dict[str, int] = _key(
+        {}, 'entries of data.vectors that are true of the point, and their lengths: it tells them too'
+    )
 
 
 @dataclass
@@ -205,6 +213,9 @@ class Pretraining(Stage):
     forecast: float = _key(
         0.0, "weight of the forecaster's loss, which then teaches the encoder too; 0: only in heads"
     )
+    readout: float = _key(
+        0.0, "weight of the readout's loss on labelled slices, a teacher of the encoder too; 0: only in heads"
+    )
 
 
 @dataclass
@@ -231,6 +242,9 @@ class Heads(Stage):
     steps: int = _key(5000, 'updates; 0 leaves the stage out')
     warmup: int = _key(100, 'updates of linear warm-up')
     clips: int = _key(4000, 'clips that are encoded once, and that the heads learn from')
+    readout: float = _key(
+        0.0, "share of the readout's gradient that the forecaster learns from; 0: the readout learns alone"
+    )
     window: int = _key(
         0, 'slices that a bidirectional encoder (encoder.window 0) encodes at once, the newest known one last'
     )
@@ -261,7 +275,9 @@ class Config:
     )
     stages: list[str] = _key(['pretraining', 'heads'], 'what is trained, in this order')
     clip: float = _key(1.0, 'largest norm of the gradient of a module; 0: not clipped')
-    bf16: bool = _key(True, 'compute in bfloat16 where autocast allows')
+    bf16: bool | None = _key(
+        None, 'compute in bfloat16 where autocast allows; null: where this machine is faster with it', machine=True
+    )
     device: str = _key('auto', 'auto (cuda where there is one), cpu, cuda or cuda:N', machine=True)
     parallel: str = _key('auto', 'none, ddp or fsdp; auto: ddp under torchrun, else none', machine=True)
     compile: bool = _key(False, 'compile the blocks with torch.compile', machine=True)
@@ -317,14 +333,29 @@ class Config:
         self._check_encoder()
         if 'heads' in self.stages and self.heads.steps or self.pretraining.forecast:
             self._check_forecaster()
-        if self.readout.name and self.readout.name not in self.data.labels:
-            raise JepaError(
-                f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), '
-                f'found {self.readout.name!r}'
-            )
-
+        self._check_readout()
         if 'actions' in self.stages and self.actions.steps:
             self._check_actions()
+
+    def _check_readout(self):
+        of, names = self.readout, sorted(self.data.vectors)
+        if of.name and of.name not in self.data.labels:
+            raise JepaError(
+                f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), found {of.name!r}'
+            )
+        if not set(of.attributes) <= set(names) or min(of.attributes.values(), default=1) < 1:
+            raise JepaError(
+                f'readout.attributes takes keys of data.vectors ({names}) and their lengths, found '
+                f'{of.attributes}'
+            )
+        if of.attributes and self.data.flip:
+            raise JepaError(
+                'readout.attributes needs data.flip: false, found true: a mirrored picture would have others'
+            )
+        if not of.name and (of.attributes or self.pretraining.readout or self.heads.readout):
+            raise JepaError(
+                'readout.attributes, pretraining.readout and heads.readout need a readout.name, found none'
+            )
 
     def _check_actions(self):
         of, names = self.action_forecaster, sorted(self.data.vectors)

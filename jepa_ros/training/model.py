@@ -40,6 +40,7 @@ class Model(nn.Module):
             tubelet=values.tubelet,
             window=values.window,
             slice_period=values.tubelet * config.data.frame_period,
+            stem=values.stem,
         )
         torch.manual_seed(config.seed)
         self.encoder = Encoder(self.encoder_config)
@@ -57,7 +58,11 @@ class Model(nn.Module):
         self.forecaster = Forecaster(self.encoder_config, width, of.context, of.width, of.depth, of.heads)
         of = config.readout
         self.readout = (
-            PointReadout(self.encoder_config, width, of.width, of.depth, of.heads) if of.name else None
+            PointReadout(
+                self.encoder_config, width, of.width, of.depth, of.heads, sum(of.attributes.values())
+            )
+            if of.name
+            else None
         )
         self.target = copy.deepcopy(self.encoder).requires_grad_(False)
         of = config.action_forecaster

@@ -147,11 +147,28 @@ class Place:
             dist.barrier()
 
     def autocast(self, bf16):
-        """:param bf16: True for bfloat16 where autocast allows."""
+        """:param bf16: as the configuration's key: None for bfloat16 where it is faster."""
         # Cached casts would keep the gathered weights of every block.
         return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=self.kind != 'fsdp'
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.computes_in_bf16(bf16),
+            cache_enabled=self.kind != 'fsdp',
         )
+
+    def computes_in_bf16(self, wanted):
+        """
+        Whether to compute in bfloat16.
+
+        :param wanted: None: where the device has instructions for it. A CPU without them is slower than in
+            float32.
+        """
+        if wanted is not None:
+            return wanted
+        if self.device.type != 'cpu':
+            return True
+        has = getattr(torch.cpu, '_is_avx512_bf16_supported', bool), getattr(torch.cpu, '_is_amx_tile_supported', bool)
+        return any(check() for check in has)
 
     def shard(self, module):
         """

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from jepa_ros.errors import JepaError
-from jepa_ros.nets.inflate import PATCH_EMBEDDING, inflate_from_image
+from jepa_ros.nets.inflate import inflate_from_image, patch_embedding
 from jepa_ros.training import model as models
 
 PERMISSIVE = ('MIT', 'Apache-2.0')
@@ -26,7 +26,7 @@ def start_from(model, config):
         )
     found = None if config.init_model else models.load(path)[1]
     weights = found.target.state_dict() if found else _published(path, model, config)
-    if config.encoder.tubelet > 1 and weights[PATCH_EMBEDDING].shape[2] == 1:
+    if config.encoder.tubelet > 1 and weights[patch_embedding(weights)].shape[2] == 1:
         weights = inflate_from_image(weights, config.encoder.tubelet)
     _fits(weights, model.encoder.state_dict(), path)
     model.encoder.load_state_dict(weights)

@@ -43,6 +43,12 @@ def load(patterns, cache, **more):
     return load_sequences([str(p) for p in patterns], SIZE, cache, progress=False, **more)
 
 
+def test_a_recording_that_is_still_being_written_is_left_alone(tmp_path):
+    done = write_video(tmp_path / 'done.mp4', 6)
+    write_bag(tmp_path / '.unfinished-next', {CAMERA: camera(8)})
+    assert find_recordings([tmp_path]) == [done]
+
+
 def test_bags_and_videos(tmp_path):
     bag = write_bag(tmp_path / 'bag', {CAMERA: camera(8, compressed=False)})
     video = write_video(tmp_path / 'video.mp4', 6)

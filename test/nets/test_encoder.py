@@ -4,6 +4,8 @@ The encoder's contract: streaming equals the whole sequence, time is true time, 
 dropped.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,9 @@ from jepa_ros.nets.vit import Encoder, EncoderConfig, block_causal_mask  # noqa:
 SMALL = EncoderConfig(
     size='tiny', depth=3, image_size=(32, 48), patch=16, tubelet=2, window=4, slice_period=0.1
 )
+
+
+HIERARCHICAL = replace(SMALL, stem='hierarchical')
 
 
 def build(config=SMALL, seed=0):
@@ -47,7 +52,7 @@ def stream(encoder, frames, times):
 @given(seed=st.integers(0, 1000), slices=st.integers(1, 12), origin=st.sampled_from([0.0, 3600.0, 86400.0]))
 def test_streaming_equals_the_whole_sequence_with_dropped_and_jittered_frames(seed, slices, origin):
     """Slice times are drawn with jitter of half a period and gaps of up to three periods."""
-    encoder, rng = build(), np.random.default_rng(seed)
+    encoder, rng = build(seed % 2 and HIERARCHICAL or SMALL), np.random.default_rng(seed)
     gaps = 0.1 * (rng.integers(1, 4, slices) + rng.uniform(-0.5, 0.5, slices))
     times = torch.from_numpy(origin + np.cumsum(gaps))
     frames = torch.from_numpy(rng.normal(size=(1, 3, 2 * slices, 32, 48))).float()
@@ -148,3 +153,20 @@ def test_rotary_is_the_published_3d_rotation():
                 value = complex(x[0, 0, m, at], x[0, 0, m, at + 1]) * turn
                 expected[0, 0, m, at], expected[0, 0, m, at + 1] = value.real, value.imag
     assert torch.allclose(got, expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_hierarchical_stem_never_looks_over_the_border_of_a_patch():
+    """What is dropped from the context must leave nothing behind in the tokens beside it."""
+    encoder, frames = build(HIERARCHICAL), torch.randn(1, 3, 4, 32, 48)
+    changed = frames.clone()
+    changed[:, :, :2, 16:, 16:32] = 0.0  # one patch of the first slice: row 1, column 1
+    moved = (encoder.embed(frames) - encoder.embed(changed)).abs().amax(-1)[0] > 0
+    assert moved.nonzero().flatten().tolist() == [4]
+    assert encoder.embed(frames).shape == build().embed(frames).shape
+
+
+@pytest.mark.parametrize(('stem', 'patch'), [('round', 16), ('hierarchical', 12), ('hierarchical', 14)])
+def test_a_stem_that_does_not_exist_or_fit_is_refused(stem, patch):
+    with pytest.raises(JepaError, match=f'stem must be linear, or hierarchical .*found {stem} with {patch}'):
+        EncoderConfig(image_size=(patch, patch), patch=patch, stem=stem)

@@ -104,3 +104,18 @@ def test_the_readouts_covariance_is_symmetric_and_positive_whatever_it_is_fed():
         _, covariance = readout(scale * torch.randn(3, N, DIM), torch.tensor([0.1, 0.2, 0.3]))
         assert torch.equal(covariance, covariance.mT)
         assert torch.linalg.eigvalsh(covariance.double()).min() > 0.5 * MIN_STD**2
+
+
+@torch.no_grad()
+def test_attributes_are_the_moments_of_the_same_mixture():
+    torch.manual_seed(3)
+    readout = PointReadout(CONFIG, DIM, width=24, depth=1, heads=2, attributes=2).eval()
+    readout.vote.weight.data.normal_(0, 0.5)
+    readout.attributes.weight.data.normal_(0, 0.5)
+    futures, dt = torch.randn(3, N, DIM), torch.tensor([0.1, 0.2, 0.4])
+    point, covariance, mean, std = readout(futures, dt)
+    assert mean.shape == std.shape == (3, 2) and std.min() > 0
+    votes = readout.votes(futures, dt)
+    weight = votes.weight.softmax(1)
+    second = (weight * (votes.variance + votes.mean.square())).sum(1)
+    assert torch.allclose(std.square(), second - mean.square(), atol=1e-4)

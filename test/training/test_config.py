@@ -46,6 +46,7 @@ def test_the_two_conveyor_runs_differ_in_nothing_but_the_encoder():
         video, image = image, video
     assert configuration.differences(video, image) == [
         "name was 'conveyor_vjepa', is 'conveyor_ijepa'",
+        "init_from was 'runs/conveyor_video/last.pt', is 'runs/conveyor_image/last.pt'",
         'data.frame_period was 0.05, is 0.1',
         'encoder.tubelet was 2, is 1',
         'encoder.window was 8, is 1',

@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 
+from jepa_ros.nets.readout import PointReadout, Votes  # noqa: E402
+from jepa_ros.nets.vit import EncoderConfig  # noqa: E402
 from jepa_ros.training import objectives  # noqa: E402
 
 
@@ -54,3 +56,67 @@ def test_distillation_is_smooth_l1_with_its_bend_at_two():
         lambda frames, times: frames, torch.nn.Identity(), torch.zeros(1, 1, 3), None, targets
     )
     assert abs(loss.item() - (0.0 + 0.25 + (5.0 - 1.0)) / 3) < 1e-6
+
+
+def test_the_likelihood_of_votes_is_that_of_a_mixture_of_gaussians():
+    """Against the sum over tokens written out; an unknown attribute counts nothing."""
+    rng = np.random.default_rng(5)
+    m, n, a = 4, 6, 2
+    root = rng.normal(size=(m, n, 2, 2))
+    covariance = root @ root.transpose(0, 1, 3, 2) + 0.1 * np.eye(2)
+    logits, point, mean = (rng.normal(size=shape) for shape in ((m, n, 1), (m, n, 2), (m, n, a)))
+    variance, label = rng.uniform(0.2, 1.0, (m, n, a)), rng.normal(size=(m, 2 + a))
+    label[1, 2:] = np.nan
+    triangle = np.stack((covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]), -1)
+    votes = Votes(*(torch.from_numpy(of) for of in (logits, point, triangle, mean, variance)))
+    expected = []
+    for row in range(m):
+        weight = np.exp(logits[row, :, 0]) / np.exp(logits[row, :, 0]).sum()
+        total = 0.0
+        for token in range(n):
+            d, c = label[row, :2] - point[row, token], covariance[row, token]
+            density = np.exp(-0.5 * d @ np.linalg.inv(c) @ d) / np.sqrt(np.linalg.det(c))
+            for known in np.flatnonzero(~np.isnan(label[row, 2:])):
+                v = variance[row, token, known]
+                density *= np.exp(-0.5 * (label[row, 2 + known] - mean[row, token, known]) ** 2 / v) / np.sqrt(v)
+            total += weight[token] * density
+        expected.append(-np.log(total))
+    found = objectives.votes_likelihood(votes, torch.from_numpy(label))
+    assert np.allclose(found, expected)
+    alone = objectives.votes_likelihood(votes._replace(mean=None, variance=None), torch.from_numpy(label))
+    assert np.allclose(alone[1], expected[1]) and not np.allclose(alone[0], expected[0])
+
+
+def test_a_point_lies_in_the_cell_of_one_token_and_beyond_the_border_in_the_nearest():
+    point = torch.tensor([[0.1, 0.1], [0.9, 0.6], [0.26, 0.49], [-0.3, 2.0], [1.0, 1.0]])
+    assert objectives.whose_cell(point, (2, 4)).tolist() == [0, 7, 1, 4, 7]
+
+
+def test_a_readout_learns_where_to_look_and_what_is_told_of_the_point():
+    """A point and an attribute that one token knows; where the attribute is unknown the point is learned all the same."""
+    torch.manual_seed(0)
+    head = PointReadout(EncoderConfig(image_size=(32, 64), patch=16), 16, width=32, depth=1, heads=2, attributes=1)
+    optimiser, dt = torch.optim.AdamW(head.parameters(), 3e-3), torch.zeros(64)
+
+    def draw(generator):
+        token = torch.randint(8, (64,), generator=generator)
+        turned = torch.rand(64, generator=generator)
+        futures = 0.1 * torch.randn(64, 8, 16, generator=generator)
+        futures[torch.arange(64), token, 0] += 3.0
+        futures[torch.arange(64), token, 1] += 4 * turned
+        label = torch.stack(((token % 4 + 0.5) / 4, (token // 4 + 0.5) / 2, turned), -1)
+        return futures, label
+
+    generator = torch.Generator().manual_seed(1)
+    for step in range(150):
+        futures, label = draw(generator)
+        if step % 2:
+            label[:, 2] = torch.nan
+        loss = objectives.readout(head, futures, dt, label).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    futures, label = draw(generator)
+    point, _, mean, _ = head(futures, dt)
+    assert (point - label[:, :2]).norm(dim=-1).median() < 0.05
+    assert (mean - label[:, 2:]).abs().median() < 0.15

@@ -6,6 +6,7 @@ along.
 
 import numpy as np
 import pytest
+from recorded import CAMERA, START_NS, STEP_NS, camera, point_message, vector_message, write_bag
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
@@ -23,12 +24,12 @@ def test_both_masks_the_context_loss_and_the_forecaster_train_together(values, v
     values['stages'] = ['pretraining']
     run = Trainer(configuration.from_dict(values), tmp_path, [videos], tmp_path / 'cache')
     stage, before = run.stages[0], {name: value.clone() for name, value in run.model.state_dict().items()}
-    assert len(stage.batch(0)) == 3 + 2 * 2
+    assert len(stage.batch(0)) == 4 + 2 * 2
     first, later = (
         [torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(step)]
         for step in (0, 2)
     )
-    weighted, plain = stage.loss(*later)[1]['masked'], stage.loss(*later[:2], 0, *later[3:])[1]['masked']
+    weighted, plain = stage.loss(*later)[1]['masked'], stage.loss(*later[:3], 0, *later[4:])[1]['masked']
     assert weighted > plain  # the same clips and masks under λ = 0.5 and 0
     figures = stage.loss(*first)
     assert torch.allclose(figures[0].detach(), figures[1]['masked'] + figures[1]['forecast'])
@@ -49,7 +50,7 @@ def test_a_clips_masks_do_not_depend_on_how_many_processes_share_the_batch(value
     whole = run.stages[0].batch(1)
     run.stages[0].batch.rows = range(2, 4)
     for all_rows, mine in zip(whole, run.stages[0].batch(1)):
-        assert np.array_equal(all_rows[2:] if hasattr(all_rows, 'shape') else all_rows, mine)
+        np.testing.assert_array_equal(all_rows[2:] if hasattr(all_rows, 'shape') else all_rows, mine)
     assert generator(0, 'a', 1, 0).random() != generator(0, 'a', 1).random()
 
 
@@ -57,4 +58,63 @@ def test_the_context_loss_of_an_image_encoder_is_refused(values):
     values['encoder'] |= {'tubelet': 1, 'window': 1}
     values['pretraining'] |= {'objective': 'ijepa', 'context_loss': 0.5}
     with pytest.raises(JepaError, match='context_loss belongs to vjepa'):
+        configuration.from_dict(values)
+
+
+def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, tmp_path):
+    """On bags with labels; clips without any add nothing, and validation says how far the points are off."""
+    for split, frames in (('train', 40), ('validation', 30)):
+        stamps = [START_NS + i * STEP_NS for i in range(frames)]
+        topics = {
+            CAMERA: camera(frames),
+            '/handle': [(at, point_message(0.5, 0.4, 1.0, at)) for at in stamps],
+            '/grasp': [(at, vector_message([0.2, 0.3])) for at in stamps],
+        }
+        write_bag(tmp_path / 'bags' / split / 'labelled', topics)
+    values['data'] |= {
+        'train': ['train', 'bags/train'],
+        'validation': ['bags/validation'],
+        'labels': {'handle': '/handle'},
+        'vectors': {'grasp': '/grasp'},
+        'flip': False,
+        'slices': 4,
+    }
+    values['readout'] = {'name': 'handle', 'attributes': {'grasp': 2}, 'width': 32, 'depth': 1, 'heads': 2}
+    values['pretraining'] |= {'readout': 0.5}
+    values['stages'] = ['pretraining']
+    run = Trainer(configuration.from_dict(values), tmp_path / 'run', [videos, tmp_path], tmp_path / 'cache')
+    stage = run.stages[0]
+    batch = [torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(0)]
+    labels = batch[2]
+    assert labels.shape == (4, 4, 2 + 2)
+    batch[2] = torch.full_like(labels, torch.nan)
+    loss, figures = stage.loss(*batch)
+    assert figures['readout'] == 0 and torch.allclose(loss, figures['masked'])
+    batch[2] = torch.tensor([0.5, 0.4, 0.2, 0.3]).expand_as(labels)
+    loss, figures = stage.loss(*batch)
+    assert torch.allclose(loss, figures['masked'] + 0.5 * figures['readout'])
+    loss.backward()
+    assert all(p.grad is not None for module in (run.model.encoder, run.model.readout) for p in module.parameters())
+    judged = stage.validate()['validation']
+    assert 0 < judged['readout_error'] < 1 and np.isfinite(judged['readout'])
+    values['readout']['attributes'] = {'grasp': 3}
+    stage.clips.config = configuration.from_dict(values)
+    with pytest.raises(JepaError, match='expected grasp of length 3, found 2 in'):
+        [stage.clips.labels(clip) for clip in stage.clips.validation]
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'readout': {'name': ''}, 'pretraining': {'readout': 0.5}}, 'need a readout.name, found none'),
+        ({'data': {'flip': True}, 'readout': {'attributes': {'grasp': 2}}}, 'needs data.flip: false'),
+        ({'readout': {'attributes': {'weight': 2}}}, 'takes keys of data.vectors .*grasp.* found .*weight'),
+    ],
+)
+def test_a_readout_that_cannot_be_taught_is_refused(values, change, message):
+    values['data'] |= {'labels': {'handle': '/handle'}, 'vectors': {'grasp': '/grasp'}, 'flip': False}
+    values['readout'] = {'name': 'handle'}
+    for section, keys in change.items():
+        values[section] |= keys
+    with pytest.raises(JepaError, match=message):
         configuration.from_dict(values)

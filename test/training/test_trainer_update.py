@@ -125,6 +125,19 @@ def test_bfloat16_compiled_and_recomputed_blocks_train_as_float32_does(
     assert kept[1] < 0.5 * kept[0] or not options.get('recompute')
 
 
+@pytest.mark.parametrize(('wanted', 'has', 'computes'), [
+    (None, False, False), (None, True, True), (True, False, True), (False, True, False)
+])
+def test_bfloat16_is_taken_where_the_cpu_has_instructions_for_it(wanted, has, computes, monkeypatch):
+    from jepa_ros.training.parallel import Place
+
+    for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'):
+        monkeypatch.setattr(torch.cpu, name, lambda: has, raising=False)
+    place = Place('cpu', 'none')
+    with place.autocast(wanted):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if computes else torch.float32)
+
+
 SCHEDULED = st.builds(
     lambda steps, warmup, rate, end, decay: configuration.Pretraining(
         steps=steps,

@@ -16,7 +16,15 @@ from jepa_ros.training.objectives.forecast import (
     relative_error,
     start_from_least_squares,
 )
-from jepa_ros.training.objectives.heads import classification, gaussian_likelihood, point_likelihood
+from jepa_ros.training.objectives.heads import (
+    attribute_likelihood,
+    classification,
+    gaussian_likelihood,
+    point_likelihood,
+    readout,
+    votes_likelihood,
+    whose_cell,
+)
 from jepa_ros.training.objectives.masked import (
     NORMS,
     context_weight,
@@ -31,6 +39,7 @@ from jepa_ros.training.objectives.prefix import encode_newest, encode_prefix
 __all__ = [
     'NORMS',
     'action_forecast',
+    'attribute_likelihood',
     'classification',
     'context_weight',
     'context_weights',
@@ -45,7 +54,10 @@ __all__ = [
     'joint_forecast',
     'on_grid',
     'point_likelihood',
+    'readout',
     'relative_error',
     'start_from_least_squares',
     'v_jepa',
+    'votes_likelihood',
+    'whose_cell',
 ]

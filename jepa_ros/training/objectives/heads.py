@@ -22,6 +22,80 @@ def point_likelihood(point, covariance, label):
     return 0.5 * (mahalanobis + determinant.log())
 
 
+def votes_likelihood(votes, label):
+    """
+    Negative log likelihood of an image point and its attributes under a mixture of Gaussians (Bishop 1994,
+    Mixture density networks).
+
+    Unlike the likelihood of the mixture's mean it tells every token by itself how right it is: a head that
+    does not yet know where to look learns it from this.
+
+    :param votes: `nets.readout.Votes` of M examples.
+    :param label: float [M, 2 + A], the point (never NaN) and the attributes (NaN where unknown, which counts
+        nothing).
+    :returns: float [M], nats, without the constant.
+    """
+    xx, xy, yy = votes.covariance.unbind(-1)
+    determinant = xx * yy - xy * xy
+    dx, dy = (label[:, None, :2] - votes.point).unbind(-1)
+    mahalanobis = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant
+    of_token = -0.5 * (mahalanobis + determinant.log())
+    if votes.mean is not None:
+        known = ~label[:, None, 2:].isnan()
+        error = torch.where(known, label[:, None, 2:] - votes.mean, 0.0)
+        of_token = of_token - 0.5 * torch.where(
+            known, error.square() / votes.variance + votes.variance.log(), 0.0
+        ).sum(-1)
+    return -(votes.weight[..., 0].log_softmax(1) + of_token).logsumexp(1)
+
+
+def attribute_likelihood(mean, std, label):
+    """
+    Gaussian negative log likelihood of numbers that are independent given the latents.
+
+    :param mean: float [M, A]; `std`: float [M, A]; `label`: float [M, A], NaN where unknown.
+    :returns: float [M], nats, without the constant; an unknown number counts 0.
+    """
+    known = ~label.isnan()
+    error = torch.where(known, label - mean, 0.0) / std
+    return torch.where(known, 0.5 * error.square() + std.log(), 0.0).sum(-1)
+
+
+def whose_cell(point, grid):
+    """
+    Which token's cell a point lies in; of one outside of the image the nearest.
+
+    :param point: float [M, 2], x and y in 0..1 of the image; `grid`: rows and columns.
+    :returns: int64 [M].
+    """
+    rows, columns = grid
+    column, row = ((point * point.new_tensor((columns, rows))).long()).unbind(-1)
+    return row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1)
+
+
+def readout(head, futures, dt, label):
+    """
+    What a `nets.readout.PointReadout` is trained with: the likelihood of its votes, that of the mean and
+    covariance that it gives out, and the cross-entropy of the votes' weights against the token in whose cell
+    the point lies. Likelihoods alone let a head that cannot tell yet be content with a wide covariance; the
+    third term tells it where to look, as heat maps of key points do, and learns many times as fast.
+
+    :param head: the readout; `futures`: float [M, N, D]; `dt`: float [M], s.
+    :param label: float [M, 2 + A], the point (never NaN) and the attributes (NaN where unknown).
+    :returns: float [M], nats.
+    """
+    with torch.autocast(futures.device.type, enabled=False):  # a likelihood divides by small variances
+        votes = head.votes(futures.float(), dt)
+        point, covariance, *attributes = head.moments(votes)
+        loss = point_likelihood(point, covariance, label[:, :2])
+        if attributes:
+            loss = loss + attribute_likelihood(*attributes, label[:, 2:])
+        cell = F.cross_entropy(
+            votes.weight[..., 0], whose_cell(label[:, :2], head.encoder.grid), reduction='none'
+        )
+        return 0.5 * (loss + votes_likelihood(votes, label)) + cell
+
+
 def gaussian_likelihood(mean, covariance, label):
     """
     Gaussian negative log likelihood of a vector of any length.

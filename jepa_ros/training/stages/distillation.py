@@ -80,7 +80,7 @@ class Distillation(Stage):
         def losses(frames, times):  # clip by clip: a mean would count a clip twice that two processes share
             return torch.stack([self.loss(clip[None], at[None])[0] for clip, at in zip(frames, times)])
 
-        with self.place.autocast(self.config.bf16 and self.place.device.type != 'cpu'):
+        with self.place.autocast(self.place.device.type != 'cpu' and self.config.bf16):
             encoded, each = zip(
                 *(
                     [self.place.share(of, *chunk).cpu() for of in (latents, losses)]

@@ -56,11 +56,14 @@ class Heads(Stage):
                 for index in self.place.rows(self.values.batch)
             ]
         )
-        seen = ~labels[rows].isnan().any(-1)
+        point, attributes = labels[rows].split((2, labels.shape[-1] - 2), -1)
+        seen = ~point.isnan().any(-1)
+        point = torch.where(seen[..., None], point, torch.from_numpy(anywhere))
+        attributes = torch.where(seen[..., None], attributes, torch.nan)
         return (
             latents[rows].float(),
             times[rows],
-            torch.where(seen[..., None], labels[rows], torch.from_numpy(anywhere)),
+            torch.cat((point, attributes), -1),
             seen,
             newest,
             later.tolist(),
@@ -76,7 +79,7 @@ class Heads(Stage):
     def loss(self, latents, times, labels, seen, newest, later):
         """
         :param latents: float32 [B, T, N, D]; `times`: float32 [B, T].
-        :param labels: float32 [B, T, 2]; `seen`: bool [B, T], False where the label was drawn.
+        :param labels: float32 [B, T, 2 + A]; `seen`: bool [B, T], False where the point was drawn.
         :param newest: index of the newest context slice; `later`: indices of the slices to forecast.
         """
         model = self.model
@@ -85,9 +88,11 @@ class Heads(Stage):
         )
         figures = {'forecast': loss.detach()}
         if model.readout is not None:
-            with torch.autocast(loss.device.type, enabled=False):  # a likelihood divides by small variances
-                point, covariance = model.readout(futures.detach().float().flatten(0, 1), dt.flatten())
-                likelihood = objectives.point_likelihood(point, covariance, labels[:, later].flatten(0, 1))
+            # The readout learns in full, and hands the forecaster so much of its gradient.
+            heard = futures.detach() + self.values.readout * (futures - futures.detach())
+            likelihood = objectives.readout(
+                model.readout, heard.flatten(0, 1), dt.flatten(), labels[:, later].flatten(0, 1)
+            )
             known = seen[:, later].flatten()
             figures['readout'] = likelihood.detach()[known].mean()
             loss = loss + (likelihood * torch.where(known, 1.0, UNSEEN_WEIGHT)).mean()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from jepa_ros.nets.masks import MultiBlock, Tubes, draw_masks
+from jepa_ros.nets.vit import normalise_output
 from jepa_ros.training import model as models
 from jepa_ros.training import objectives
 from jepa_ros.training.clips import Clips, generator
@@ -29,13 +30,13 @@ class MaskedClips:
 
     def __call__(self, step):
         """
-        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), the step, and for each mask, as
-            `masks` gives them, the context's and the targets' ids.
+        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), labels float32 [B, T, 2 + A] (NaN:
+            none), the step, and for each mask, as `masks` gives them, the context's and the targets' ids.
         """
-        frames, times, _ = self.clips.draw('pretraining', step, self.rows)
+        frames, times, labels = self.clips.draw('pretraining', step, self.rows)
         rows = slice(self.rows.start, self.rows.stop)
         ids = self.masks('pretraining', step, self.config.pretraining.batch)
-        return frames, times, step, *(of[rows] for of in ids)
+        return frames, times, labels, step, *(of[rows] for of in ids)
 
     def masks(self, name, step, count):
         """
@@ -72,7 +73,10 @@ class MaskedClips:
 
 
 class Pretraining(Stage):
-    """I-JEPA's or V-JEPA's pretraining, see `objectives.masked`; on wish the forecaster learns along."""
+    """
+    I-JEPA's or V-JEPA's pretraining, see `objectives.masked`; on wish forecaster and readout learn along, and
+    teach the encoder what they need.
+    """
 
     name, decodes = 'pretraining', True
     advice = 'lower pretraining.rate or raise pretraining.ema'
@@ -82,25 +86,36 @@ class Pretraining(Stage):
         self.modules, self.frozen = [model.encoder, model.predictor], [model.target]
         if self.values.forecast:
             self.modules.append(model.forecaster)
+        if self.values.readout:
+            self.modules.append(model.readout)
         self.batch = MaskedClips(config, clips, model.encoder_config.grid, place.rows(self.values.batch))
 
     def sources(self, step):
         return self.clips.files('pretraining', step, range(self.values.batch))
 
-    def loss(self, frames, times, step, *ids):
+    def loss(self, frames, times, labels, step, *ids):
         """
         :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], seconds.
+        :param labels: float32 [B, T, 2 + A], NaN where there is none.
         :param step: 0-based update, None in validation; `ids`: as `MaskedClips.masks` gives them.
         """
         ids = [of.flatten(0, 1) for of in ids]
         masks, v = list(zip(ids[::2], ids[1::2])), models.normalise(frames)
         objective = self._ijepa if self.values.objective == 'ijepa' else self._vjepa
-        masked, targets = objective(v, times, step, masks)
-        if not self.values.forecast or step is None:
-            return masked, {}
-        forecast = self._forecast(v, times, step, targets)
-        figures = {'masked': masked.detach(), 'forecast': forecast.detach()}
-        return masked + self.values.forecast * forecast, figures
+        loss, targets = objective(v, times, step, masks)
+        figures = {}
+        if step is None or not (self.values.forecast or self.values.readout):
+            return loss, figures
+        figures['masked'] = loss.detach()
+        if self.values.forecast:
+            forecast = self._forecast(v, times, step, targets)
+            figures['forecast'] = forecast.detach()
+            loss = loss + self.values.forecast * forecast
+        if self.values.readout:
+            readout = self._readout(v, times, labels)
+            figures['readout'] = readout.detach()
+            loss = loss + self.values.readout * readout
+        return loss, figures
 
     def _ijepa(self, v, times, _step, masks):
         """Every frame is an image of its own. :returns: loss, and the targets float [B, T * N, D]."""
@@ -140,6 +155,23 @@ class Pretraining(Stage):
         later = list(range(newest + 1, slices))
         return objectives.joint_forecast(model.encoder, model.forecaster, v, times, newest, later, targets)
 
+    def _readout(self, v, times, labels):
+        """Of the labelled slices, each from its own latents and those before it."""
+        found = self._read(v, times, labels)
+        if found is None:  # a gradient of zero: every process of a run must have one
+            return 0.0 * sum(parameter.sum() for parameter in self.model.readout.parameters())
+        latents, label = found
+        return objectives.readout(self.model.readout, latents, label.new_zeros(len(label)), label).mean()
+
+    def _read(self, v, times, labels):
+        """Latents float [M, N, D] and labels float [M, 2 + A] of the labelled slices; None without any."""
+        slices, seen = times.shape[1], ~labels[..., :2].isnan().any(-1)
+        clips = seen.any(1)
+        if not clips.any():
+            return None
+        latents = normalise_output(self.model.encoder(v[clips], times[clips])).unflatten(1, (slices, -1))
+        return latents[seen[clips]], labels[seen]
+
     def after_update(self, step):
         return self.move_target(step)
 
@@ -147,10 +179,11 @@ class Pretraining(Stage):
     def validate(self):
         """Masked loss under masks that stay the same, and the spread of the newest slice's target latents."""
         # As in training, where the forecaster's loss may be added.
-        name = 'masked' if self.values.forecast else 'loss'
+        name = 'masked' if self.values.forecast or self.values.readout else 'loss'
         return {
             split: {
                 name: self._masked_loss(clips),
+                **self._readout_figures(clips),
                 **splits.spread(latents for latents, _ in splits.encode(self, clips)),
             }
             for split, clips in self.clips.splits().items()
@@ -170,6 +203,27 @@ class Pretraining(Stage):
                 if rows:
                     with self.place.autocast(self.config.bf16):
                         frames, times, *ids = (tensor[rows.start : rows.stop] for tensor in chunk)
-                        loss, _ = self.loss(frames, times, None, *ids)
+                        loss, _ = self.loss(frames, times, None, None, *ids)
                     total += self.place.mean(loss.float()).item() * count
         return total / len(clips)
+
+    def _readout_figures(self, clips):
+        """Likelihood of the labels, and the median distance of the points from them (0..1 of the image)."""
+        if not self.values.readout:
+            return {}
+        likelihoods, errors = [], []
+        for (frames, times), labels in zip(splits.chunks(self, clips), splits.labels(self, clips)):
+            frames, times, labels = (part.to(self.place.device) for part in (frames, times, labels))
+            found = self._read(models.normalise(frames), times, labels)
+            if found is not None:
+                latents, label = found
+                dt = label.new_zeros(len(label))
+                likelihoods.append(objectives.readout(self.model.readout, latents, dt, label))
+                errors.append((self.model.readout(latents, dt)[0] - label[:, :2]).norm(dim=-1))
+        if not errors:
+            return {}
+        figures = {
+            'readout': torch.cat(likelihoods).mean().item(),
+            'readout_error': torch.cat(errors).median().item(),
+        }
+        return {name: self.place.mean(torch.tensor(value)).item() for name, value in figures.items()}

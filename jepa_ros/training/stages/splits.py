@@ -22,6 +22,13 @@ def chunks(stage, clips):
         yield torch.from_numpy(np.stack([clip.images for clip in part])), torch.from_numpy(times).float()
 
 
+def labels(stage, clips):
+    """:param clips: list of `Clip`. Yields what `Clips.labels` says of each chunk, float32 [B, T, 2 + A]."""
+    size = stage.values.batch
+    for part in (clips[start : start + size] for start in range(0, len(clips), size)):
+        yield torch.from_numpy(np.stack([stage.clips.labels(clip) for clip in part]))
+
+
 def encode(stage, clips, latents_of=None):
     """
     Target latents of all clips, each process encoding its share.
@@ -31,7 +38,7 @@ def encode(stage, clips, latents_of=None):
     """
 
     def latents(frames, times):
-        with stage.place.autocast(stage.config.bf16 and stage.place.device.type != 'cpu'):
+        with stage.place.autocast(stage.place.device.type != 'cpu' and stage.config.bf16):
             if latents_of is not None:
                 return latents_of(stage, frames, times)
             latents = objectives.encode_targets(stage.model.target, models.normalise(frames), times)
