@@ -8,7 +8,6 @@ encoder that is compared, so that what differs is the latents.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from jepa_ros.errors import JepaError
