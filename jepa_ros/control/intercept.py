@@ -12,6 +12,7 @@ from jepa_ros.control.calibration import Calibration
 from jepa_ros.control.path import PredictedPath, PredictionError
 
 GRASP = 'grasp'  # the attribute that is understood: cos 2ψ, sin 2ψ, height above the belt in m
+UNKNOWN = 1.0  # m^2, variance of a height of which the bundle says nothing
 STEP = 0.02  # s between the instants that an intercept is looked for at
 
 
@@ -22,7 +23,11 @@ class TrackSettings:
 
     :param belt_height: z of the belt's top, m.
     :param belt_yaw: direction in which the belt runs, from x of the frame, rad.
-    :param handle_height: of the handle above the belt, m, where the bundle does not say it.
+    :param lane: where across the belt handles ride, to the left of the frame's origin, m, and the standard
+        deviation of that. It matters where the camera looks along the belt's plane rather than down on it: an
+        error of the height, or upwards in the picture, is there several times as far across the belt.
+    :param handle_height: of handles above the belt, m; a bundle may know better.
+    :param handle_spread: standard deviation of that, m.
     :param handle_yaw: of the bar from the belt's direction, rad, where the bundle does not say it.
     :param memory: for how long the place along the belt is remembered, s: it may change at any time.
     :param slow_memory: for how long what is nearly constant is: place across the belt, height, yaw, s.
@@ -34,7 +39,9 @@ class TrackSettings:
 
     belt_height: float = 0.60
     belt_yaw: float = 0.0
+    lane: tuple[float, float] = (0.0, 0.03)
     handle_height: float = 0.20
+    handle_spread: float = 0.03
     handle_yaw: float = 0.0
     memory: float = 0.25
     slow_memory: float = 1.5
@@ -118,7 +125,7 @@ class HandleTrack:
         self._along, self._slow = _Recent(), _Recent()
         self._origin_ns = 0
         self._grasp = np.zeros(3), np.zeros(3)  # mean and variance
-        self._across = 0.0, 0.0
+        self._across, self._across_height = 0.0, np.zeros((2, 2))  # m; covariance of it and the height
 
     def add(self, path: PredictedPath, calibration: Calibration) -> None:
         """
@@ -138,8 +145,7 @@ class HandleTrack:
         calibration.on_plane(path.points, settings.belt_height + evidence.grasp[2])  # raises
         self._calibration = calibration
         self._slow.offer(evidence, self._same_bin, 3 * settings.slow_memory)
-        self._grasp = self._mean_grasp(self._slow.held)
-        self._across = self._mean_across(self._slow.held, self._grasp[0][2])
+        self._fuse_slow()
         self._along.offer(evidence, self._same_motion, 3 * settings.memory)
         self._points = self._along_belt(self._along.held)
 
@@ -173,16 +179,14 @@ class HandleTrack:
         length = max(np.hypot(*grasp[:2]), 1e-3)
         yaw = settings.belt_yaw + float(np.arctan2(grasp[1], grasp[0])) / 2
         shared = np.zeros((6, 6))
-        shared[:2, :2] = self._across[1] * left[:, None] * left
         shared[5, 5] = min(grasp_variance[:2].mean() / (4 * length**2), (np.pi / 2) ** 2)
         states = []
         for position, speed, variance in zip(self._positions(along), speeds, variances):
             covariance = shared.copy()
             covariance[:2, :2] += variance * forward[:, None] * forward
-            # the ray is fixed: with the height the place on it moves
-            lean = position - self._calibration.position
-            lean = lean / lean[2]
-            covariance[:3, :3] += grasp_variance[2] * lean[:, None] * lean
+            moves = np.zeros((3, 2))  # how the place moves with that across the belt, and with the height
+            moves[:2, 0], moves[:2, 1], moves[2, 1] = left, forward * (self._lean(position) @ forward), 1.0
+            covariance[:3, :3] += moves @ self._across_height @ moves.T
             velocity = np.array([speed * forward[0], speed * forward[1], 0.0])
             states.append(HandleState(position, velocity, yaw, covariance))
         return states
@@ -208,7 +212,7 @@ class HandleTrack:
         if grasp is None:
             twice = 2 * self.settings.handle_yaw
             mean = np.array([np.cos(twice), np.sin(twice), self.settings.handle_height])
-            variance = np.zeros(3)
+            variance = np.array([0.0, 0.0, UNKNOWN])
         elif grasp[0].shape[1] != 3:
             raise PredictionError(
                 f"expected the attribute '{GRASP}' to have 3 elements, found {grasp[0].shape[1]}"
@@ -229,6 +233,27 @@ class HandleTrack:
         axes = self._axes
         spread = axes @ met.covariances(covariances) @ axes.T
         return met.places @ axes.T, np.maximum(np.diagonal(spread, axis1=1, axis2=2), 1e-8)
+
+    def _lean(self, place: np.ndarray) -> np.ndarray:
+        """Return how a place, float64 [3], moves on its ray with the height, float64 [2]."""
+        ray = place - self._calibration.position
+        return ray[:2] / ray[2]
+
+    def _fuse_slow(self) -> None:
+        """Bring together what the futures say of yaw, height and the place across, and what is known of them."""
+        settings, held = self.settings, self._slow.held
+        grasp, variance = self._mean_grasp(held)
+        across, across_variance = self._mean_across(held, grasp[2])
+        middle = np.array([0.0, across]) @ self._axes
+        # the ray holds the place across to the height: where one is known, so is the other
+        lean = self._lean(np.array([*middle, settings.belt_height + grasp[2]])) @ self._axes[1]
+        seen = np.array([[1.0, -lean], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+        values = np.array([across - lean * grasp[2], grasp[2], settings.lane[0], settings.handle_height])
+        spreads = np.array([settings.lane[1], settings.handle_spread]) ** 2
+        weights = 1 / np.maximum([across_variance, variance[2], *spreads], 1e-8)
+        self._across_height = np.linalg.inv(seen.T * weights @ seen)
+        self._across, height = self._across_height @ (seen.T * weights @ values)
+        self._grasp = np.array([*grasp[:2], height]), np.array([*variance[:2], self._across_height[1, 1]])
 
     def _mean_grasp(self, held: list[_Evidence]) -> tuple[np.ndarray, np.ndarray]:
         values = np.array([evidence.grasp for evidence in held])
@@ -278,7 +303,7 @@ class HandleTrack:
 
     def _positions(self, along: np.ndarray) -> np.ndarray:
         height = np.full(len(along), self.settings.belt_height + self._grasp[0][2])
-        flat = np.stack([along, np.full(len(along), self._across[0])], axis=1) @ self._axes
+        flat = np.stack([along, np.full(len(along), self._across)], axis=1) @ self._axes
         return np.column_stack([flat, height])
 
     def _line(self, points: _Points, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -62,6 +62,8 @@ class PickSettings:
     :param patience: for how long an attempt goes on in doubt before it is given up, s.
     :param home: where the tool waits, m.
     :param hover: how far above the handle the tool waits for it, m.
+    :param depth: how far below the axis of the bar it closes, m: the middle of the pads, so that the height may be
+        wrong either way.
     :param lift: how far a bin is lifted, m.
     :param hold: for how long it is held there, s.
     :param place: where bins are put down, m; empty: they are held for good.
@@ -82,6 +84,7 @@ class PickSettings:
     patience: float = 0.3
     home: tuple[float, float, float] = (0.60, -0.04, 1.10)
     hover: float = 0.13
+    depth: float = 0.02
     lift: float = 0.17
     hold: float = 1.3
     place: tuple[float, ...] = ()
@@ -141,6 +144,8 @@ ATTEMPT = (PickState.TRACKING, PickState.LOWERING, PickState.CLOSING)
 AHEAD = 0.06  # m before the workspace from which on a handle is followed
 NEAR = 0.012  # m, besides the doubt: so near is over the handle, or at it
 FAR = 0.04  # m beside it: too far to go on lowering
+CLEAR = 0.06  # m above the bar: the fingers are off it
+AGAIN = 0.15  # m beside the handle: so near, a further attempt begins from there
 TURNED = 0.08  # rad
 VERTICAL = 0.35  # m/s at most, towards the handle and away from it
 
@@ -178,7 +183,7 @@ class Picker:
         self._taken: PredictedPath | None = None  # the last path that was put into the track
         self._yaw: float | None = None
         self._spot: np.ndarray | None = None
-        self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, handle above bottom
+        self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
         self.settings = settings
 
     @property
@@ -356,8 +361,8 @@ class Picker:
         if self._doubt_lasts() or self._coming():
             return self._give_up(self._doubt or self._coming())
         self._align()
-        beside, hover = float(np.hypot(*self._error[:2])), (0, 0, self.settings.hover)
-        if beside < self._near and abs(self._turn_left()) < TURNED:
+        beside, hover = self._beside, (0, 0, self.settings.hover)
+        if beside < self._near and abs(self._turn_left()) < TURNED and not self._doubt:
             self._why = ''
             return self._go(PickState.LOWERING)
         if beside > 0.1 and self._meet is not None:  # not behind it, but to where it will be
@@ -367,20 +372,21 @@ class Picker:
     def _lowering(self) -> np.ndarray:
         if self._doubt_lasts() or self._coming() == 'the handle is out of reach':
             return self._give_up(self._doubt or self._coming())
-        beside = float(np.hypot(*self._error[:2]))
-        if beside > FAR + self._near:
+        if self._beside > FAR + self._near:
             return self._go(PickState.TRACKING)
-        if beside < self._near and abs(self._error[2]) < NEAR:
+        deep = (0, 0, -self.settings.depth)
+        if self._beside < self._near and abs(self._error[2] + deep[2]) < NEAR and not self._doubt:
             self._ride()
             return self._go(PickState.CLOSING)
-        twist = self._towards(self._handle.position, self._handle.velocity)
-        twist[2] = np.clip(twist[2], -VERTICAL, VERTICAL)
+        twist = self._towards(self._handle.position + deep, self._handle.velocity)
+        # in doubt it stays over the handle, but comes no nearer
+        twist[2] = np.clip(twist[2], 0.0 if self._doubt else -VERTICAL, VERTICAL)
         return twist
 
     def _closing(self) -> np.ndarray:
+        if self._empty():
+            return self._give_up('the fingers closed on nothing')
         if self._since > self.settings.closing_time:
-            if self._empty():
-                return self._give_up('the fingers closed on nothing')
             self._spot = self._tool.position + (0, 0, self.settings.lift)
             return self._go(PickState.LIFTING)
         if not self._doubt:
@@ -437,11 +443,13 @@ class Picker:
         return self._twist_of(np.zeros(3))
 
     def _retreating(self) -> np.ndarray:
-        """Up, to where no bin is in the way."""
+        """Up: along with a handle that can still be taken, else to where no bin is in the way."""
         track = self.settings.track
-        if self._tool.position[2] > track.belt_height + track.handle_height + self.settings.hover:
+        again = self._beside < AGAIN and not (self._doubt or self._coming())
+        clear = track.belt_height + track.handle_height + self.settings.hover
+        if self._tool.position[2] > (self._handle.position[2] + CLEAR if again else clear):
             return self._go(PickState.WAITING)
-        return self._twist_of((0.0, 0.0, VERTICAL))
+        return self._twist_of((0.0, 0.0, VERTICAL) + (self._handle.velocity if again else np.zeros(3)))
 
     # What they share.
 
@@ -464,13 +472,17 @@ class Picker:
         return self._doubtful > self.settings.patience
 
     @property
+    def _beside(self) -> float:
+        return float(np.hypot(*self._error[:2]))
+
+    @property
     def _near(self) -> float:
         # Nearer than what is known of the place there is no being.
         return NEAR + 0.5 * min(self._handle.deviation, self.settings.max_error)
 
     def _ride(self) -> None:
         self._riding = self._handle.velocity
-        self._height = self._handle.position[2] - self.settings.track.belt_height
+        self._height = self._handle.position[2] - self.settings.depth - self.settings.track.belt_height
 
     def _align(self) -> None:
         """Want the fingers to close across the bar: of the two ways the nearer to how the arm points."""
