@@ -41,13 +41,23 @@ def test_the_lists_are_complete():
     assert bags == {path for path, *_ in BAGS}
 
 
-def check(run, recording, futures: bool):
-    """Check what a run of a recording left behind. :param futures: whether there must be some."""
+def check(start, recording, futures: bool):
+    """
+    Check what a run of a recording leaves behind.
+
+    :param start: begins the run.
+    :param futures: whether there must be some.
+    """
     frames = [frame.stamp_ns for frame in islice(recording.frames(), 200)]
     expected = sum(stamp <= frames[0] + (SECONDS - 0.2) * 1e9 for stamp in frames)
-    assert run.end() == 0, str(run)
-    figures = run.figures()
-    # Five percent: a machine that runs many tests at once loses a frame now and then.
+    # A machine that runs many tests at once loses a frame now and then; one that has no time for a camera is
+    # asked again.
+    for _ in range(4):
+        run = start()
+        assert run.end() == 0, str(run)
+        figures = run.figures()
+        if figures['frames']['delivered'] >= 0.95 * expected:
+            break
     assert figures['frames']['delivered'] >= 0.95 * expected, str(run)
     assert figures['frames']['failed'] == figures['unreadable'] == 0, str(run)
     assert (figures['futures'] > 0) == futures, str(run)
@@ -60,13 +70,13 @@ def check(run, recording, futures: bool):
 @pytest.mark.parametrize('path', VIDEOS)
 def test_every_video(demo, path):
     video = shared_data() / path
-    check(demo('--video', video, '--seconds', SECONDS), open_recording(video), True)
+    check(lambda: demo('--video', video, '--seconds', SECONDS), open_recording(video), True)
 
 
 @pytest.mark.parametrize('path, topic, futures', BAGS)
 def test_every_bag(demo, path, topic, futures):
     bag, arguments = shared_data() / path, ['--topic', topic] if topic else []
-    check(demo('--bag', bag, '--seconds', SECONDS, *arguments), open_recording(bag, topic), futures)
+    check(lambda: demo('--bag', bag, '--seconds', SECONDS, *arguments), open_recording(bag, topic), futures)
 
 
 def test_several_cameras_must_be_named(demo):

@@ -240,9 +240,9 @@ def test_parameter_out_of_range_at_start_up_ends_with_code_2(bundle):
     assert not any('Traceback' in line for line in child.lines)
 
 
-def test_an_encoder_five_times_too_slow_gets_the_newest_and_the_rest_is_counted(perception):
+def test_an_encoder_ten_times_too_slow_gets_the_newest_and_the_rest_is_counted(perception):
     """
-    A 30 Hz camera in another process; a step of the encoder lasts until five slices have come. Each begins
+    A 30 Hz camera in another process; a step of the encoder lasts until ten slices have come. Each begins
     with the newest frames, never with those that came first: what is published is then one step and one slice
     old, plus what the frames need on their way, which is not the node's.
     """
@@ -261,7 +261,7 @@ def test_an_encoder_five_times_too_slow_gets_the_newest_and_the_rest_is_counted(
     def slow(frames):
         taken.append((int(frames.stamps_ns[-1]), seen[-1]))
         with there:
-            enough = len(pushed) + 10
+            enough = len(pushed) + 20
             there.wait_for(lambda: over or len(pushed) >= enough)
             seen.append(pushed[-1])
         return step(frames)
@@ -281,5 +281,5 @@ def test_an_encoder_five_times_too_slow_gets_the_newest_and_the_rest_is_counted(
     assert [to_ns(m.header.stamp) for m in latents] == [stamp for stamp, _ in taken[:len(latents)]]
     assert all(stamp >= newest for stamp, newest in taken), 'frames had waited in a queue'
     counts = window.counts
-    assert counts['used'] == 2 * len(taken) and counts['overrun'] >= 4 * 8
+    assert counts['used'] == 2 * len(taken) and counts['overrun'] >= 4 * 18
     assert sum(counts.values()) == camera._arrivals
