@@ -7,6 +7,8 @@ do.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from jepa_ros.data.augment import HIDDEN, NO_LABEL, VISIBLE
@@ -71,37 +73,66 @@ def read_points(
 def read_vectors(recording: Recording, source: str, times: FrameTimes) -> np.ndarray:
     """Read a vector at the time of each frame.
 
-    JointState gives positions (else velocities, else efforts) in the order of the first message's names;
-    Float64MultiArray its data; Twist and TwistStamped linear x, y, z and angular x, y, z; PoseStamped x, y, z
-    and the quaternion x, y, z, w.
-
-    Between two messages a vector is interpolated: quaternions and joints that are called roll, pitch or yaw
-    on the shortest way. Across a gap of more than 2.5 usual intervals, and further than half an interval from
-    all messages, it is unknown.
-
     :param source: a topic; 'TOPIC@nearest' takes the nearest message within an interval, as it is, for what
-        jumps.
+        jumps. What it may hold: see `Vectors.read`.
     :returns: float32 [T, P], NaN where unknown.
     :raises RecordingError: when the topic is not there, or holds another type.
     """
     topic, _, how = source.partition('@')
     if how not in ('', 'linear', 'nearest'):
         raise RecordingError(f'expected TOPIC, TOPIC@linear or TOPIC@nearest, found {source}')
-    names: list[str] = []
-    stamps, logs, rows = [], [], []
-    for log_ns, message in recording.messages(topic):
-        names, values = _vector(message, topic, names)
-        stamps.append(_stamp(message) if hasattr(message, 'header') else 0)
-        logs.append(log_ns)
-        rows.append(values)
-    longest = max(map(len, rows), default=0)
-    table = np.full((len(rows), longest), np.nan)
-    for row, values in zip(table, rows):
-        row[: len(values)] = values
-    by_header = times.stamped and all(stamps) and (len(stamps) < 2 or len(set(stamps)) > 1)
-    at = np.array(stamps if by_header else logs, np.int64)
-    wanted = times.stamps_ns if by_header else times.log_ns
-    return _at(wanted, at, table, how or 'linear', names).astype(np.float32)
+    return Vectors.read(recording, topic).at(times, how or 'linear')
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A vector that was recorded over time.
+
+    :param names: of its elements; empty: they have none.
+    :param stamps_ns: int64 [M], header stamps, None where they say nothing; `log_ns`: int64 [M], bag times.
+    :param table: float64 [M, P], NaN where a message lacks an element.
+    """
+
+    names: list[str]
+    stamps_ns: np.ndarray | None
+    log_ns: np.ndarray
+    table: np.ndarray
+
+    @classmethod
+    def read(cls, recording: Recording, topic: str) -> Vectors:
+        """Read a topic.
+
+        JointState gives positions (else velocities, else efforts) in the order of the first message's names;
+        Float64MultiArray its data; Twist and TwistStamped linear x, y, z and angular x, y, z; PoseStamped x, y, z
+        and the quaternion x, y, z, w; PointStamped x, y, z.
+
+        :raises RecordingError: when it is not there, or holds another type.
+        """
+        names: list[str] = []
+        stamps, logs, rows = [], [], []
+        for log_ns, message in recording.messages(topic):
+            names, values = _vector(message, topic, names)
+            stamps.append(_stamp(message) if hasattr(message, 'header') else 0)
+            logs.append(log_ns)
+            rows.append(values)
+        table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+        for row, values in zip(table, rows):
+            row[: len(values)] = values
+        tell = all(stamps) and (len(stamps) < 2 or len(set(stamps)) > 1)
+        return cls(names, np.array(stamps, np.int64) if tell else None, np.array(logs, np.int64), table)
+
+    def at(self, times: FrameTimes, how: str = 'linear') -> np.ndarray:
+        """Return the vector at some times, float32 [T, P], NaN where it is unknown.
+
+        Between two messages a vector is interpolated: quaternions and joints that are called roll, pitch or yaw
+        on the shortest way. Across a gap of more than 2.5 usual intervals, and further than half an interval from
+        all messages, it is unknown.
+
+        :param how: 'linear', or 'nearest'.
+        """
+        by_header = times.stamped and self.stamps_ns is not None
+        at, wanted = (self.stamps_ns, times.stamps_ns) if by_header else (self.log_ns, times.log_ns)
+        return _at(wanted, at, self.table, how, self.names).astype(np.float32)
 
 
 def read_classes(recording: Recording, source: str, times: FrameTimes) -> list[str]:
@@ -158,8 +189,11 @@ def _vector(message, topic: str, names: list[str]) -> tuple[list[str], np.ndarra
         return ['x', 'y', 'z', *QUATERNION], np.array(
             place + [getattr(pose.orientation, axis) for axis in 'xyzw']
         )
+    if kind == 'geometry_msgs/msg/PointStamped':
+        return ['x', 'y', 'z'], np.array([getattr(message.point, axis) for axis in 'xyz'])
     raise RecordingError(
-        f'expected {topic} to be a JointState, Float64MultiArray, Twist(Stamped) or PoseStamped, found {kind}'
+        f'expected {topic} to be a JointState, Float64MultiArray, Twist(Stamped), PoseStamped or PointStamped, '
+        f'found {kind}'
     )
 
 

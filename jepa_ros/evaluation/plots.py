@@ -125,6 +125,7 @@ class Strip(NamedTuple):
     :param name: above it.
     :param low, value, high: interval and estimate; infinite ends are drawn to the edge.
     :param limit: where the shaded side begins; `below`: it is the lower one.
+    :param nothing: where there is no difference, which is always shown: 0, or 1 of a ratio.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Strip(NamedTuple):
     high: float
     limit: float
     below: bool = False
+    nothing: float = 0.0
 
 
 def strips(rows: Sequence[Strip], *, width: float = 9.0, height: float = 0.8) -> str | None:
@@ -150,7 +152,7 @@ def strips(rows: Sequence[Strip], *, width: float = 9.0, height: float = 0.8) ->
     with matplotlib.rc_context(_STYLE):
         drawn = Figure(figsize=(width, height * len(rows)), layout='constrained')
         for axes, row in zip(np.ravel(drawn.subplots(len(rows), squeeze=False)), rows):
-            shown = [x for x in (row.low, row.value, row.high, row.limit, float(row.below)) if np.isfinite(x)]
+            shown = [x for x in (row.low, row.value, row.high, row.limit, row.nothing) if np.isfinite(x)]
             margin = 0.1 * (max(shown) - min(shown) or 1.0)
             edges = min(shown) - margin, max(shown) + margin
             axes.axvspan(

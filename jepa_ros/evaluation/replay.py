@@ -30,6 +30,7 @@ from jepa_ros.evaluation.judge import Judge, Labels, PointReader
 from jepa_ros.evaluation.offline import OfflineRun, Step
 from jepa_ros.evaluation.outputs import OutputBag, namespaces
 from jepa_ros.evaluation.realtime import percentiles, simulate
+from jepa_ros.evaluation.replay_probe import ReplayProbe
 from jepa_ros.evaluation.stream_faults import Fault, StreamWatch, clocks_apart, unknown_types
 from jepa_ros.evaluation.surprise import SurpriseTrace
 
@@ -49,6 +50,7 @@ class Options:
 
     :param topics: camera topics of the bags; empty: all of them.
     :param labels: topic of the readout's true points (geometry_msgs/PointStamped), or None.
+    :param probes: vectors that a linear probe is to read, see `replay_probe.ReplayProbe`.
     :param horizons: s, for all bundles; empty: those of each.
     :param rate: frames per second of folders of numbered images.
     :param moments: how many surprising moments of each camera are shown.
@@ -58,6 +60,7 @@ class Options:
 
     topics: tuple[str, ...] = ()
     labels: str | None = None
+    probes: tuple[str, ...] = ()
     horizons: tuple[float, ...] = ()
     rate: float | None = None
     moments: int = 4
@@ -226,6 +229,10 @@ class Camera:
         self._offline = OfflineRun(subject.session, recording, subject.horizons, self._see_frame)
         self._judge = subject.judge()
         self._trace = SurpriseTrace(subject.manifest.grid, subject.options.moments)
+        manifest, comparable = subject.manifest, subject.manifest.future_space == 'latents'
+        self._probes = [
+            ReplayProbe(source, subject.horizons, manifest.grid, comparable) for source in subject.options.probes
+        ]
         self._wall = 0.0
         self._slices = self._forecasts = 0
         self._labels: Labels | None = None
@@ -256,6 +263,8 @@ class Camera:
         self._slices += 1
         self._forecasts += step.futures is not None
         self._trace.see(step)
+        for probe in self._probes:
+            probe.see(step)
         if self._judge is None:
             return
         self._judge.see(step)
@@ -281,6 +290,7 @@ class Camera:
         if offline.faults['undecodable']:
             dropped['failed'] = offline.faults['undecodable']
         judged = self._judge.report() if self._judge else {'skill': [], 'points': []}
+        probes, failed = self._probed()
         return {
             'topic': self._recording.topic,
             'name': self._recording.name,
@@ -300,14 +310,25 @@ class Camera:
             'limit': limit(stages),
             'real_time': real_time,
             **judged,
+            'probes': probes,
             'surprise': self._trace.figures(),
-            'faults': [fault.as_dict() for fault in self._faults(frames)],
+            'faults': [fault.as_dict() for fault in [*self._faults(frames), *failed]],
             'kept': {
                 'judge': self._judge.sums() if self._judge else None,
                 'moments': self._trace.pictures(),
                 'ms': {s: [round(1e3 * v, 4) for v in values] for s, values in offline.seconds.items()},
             },
         }
+
+    def _probed(self) -> tuple[list[dict], list[Fault]]:
+        found, failed = [], []
+        stamps_ns = np.array([arrival.stamp_ns for arrival in self._offline.arrivals], np.int64)
+        for source, probe in zip(self._subject.options.probes, self._probes):
+            try:
+                found.append(probe.result(self._recording, stamps_ns))
+            except RecordingError as error:
+                failed.append(Fault('probe', f'{source} cannot be probed: {error}'))
+        return found, failed
 
     def _faults(self, frames: int) -> list[Fault]:
         offline, subject, options = self._offline, self._subject, self._subject.options
@@ -471,6 +492,7 @@ def _key(path: Path, subject: Subject, bag: Path | None) -> dict:
         'options': {
             'topics': sorted(options.topics),
             'labels': options.labels,
+            'probes': list(options.probes),
             'rate': options.rate,
             'moments': options.moments,
             'publish': options.publish if bag else None,

@@ -28,6 +28,7 @@ examples:
   jepa replay my_bag --bundle conveyor_vjepa
   jepa replay bags/ --bundle models/mine --topic /cam0/image_raw --topic /cam1/image_raw
   jepa replay bags/ --bundle models/mine --labels /sim/handle     error of the readout as well
+  jepa replay bags/ --bundle models/mine --probe /ee_state:x,y,z  the arm's place now and at each horizon
   jepa replay bags/ --compare models/before models/after          two bundles side by side
   jepa replay my.mp4 --bundle models/mine --mcap outputs/         ~/latents and ~/futures for Foxglove
   jepa replay my_bag --bundle models/mine --live                  real nodes over DDS, in real time
@@ -64,6 +65,15 @@ def configure(parser):
         metavar='T',
         help='topic with the true point of the readout '
         '(geometry_msgs/PointStamped: x, y in 0..1 of the image, z 1 where it is in view)',
+    )
+    parser.add_argument(
+        '--probe',
+        action='append',
+        default=[],
+        metavar='SOURCE',
+        help='read a recorded vector from latents and futures by a linear probe, more than once for several: '
+        'a topic (JointState, PoseStamped, ...), with elements as /ee_state:x,y,z, or a table (CSV) '
+        "with a column frame or time, as '*_tracks.csv' beside each recording",
     )
     parser.add_argument(
         '--horizons',
@@ -115,11 +125,14 @@ def run(args) -> int:
     from jepa_ros.evaluation.replay import Options, ReplayError, Subject
     from jepa_ros.evaluation.replay_report import exit_code, replay_all, writable, write_report
 
-    if args.live and (args.compare or args.mcap):
-        raise ReplayError('expected --live with one --bundle and without --mcap (its bag has everything)')
+    if args.live and (args.compare or args.mcap or args.probe):
+        raise ReplayError(
+            'expected --live with one --bundle and without --probe and --mcap (its bag has everything)'
+        )
     options = Options(
         tuple(args.topic),
         args.labels,
+        tuple(args.probe),
         tuple(args.horizons),
         args.rate,
         args.moments,
@@ -301,6 +314,7 @@ def _as_json(options) -> dict:
     return {
         'topics': list(options.topics),
         'labels': options.labels,
+        'probes': list(options.probes),
         'horizons': list(options.horizons),
         'rate': options.rate,
         'publish': options.publish,

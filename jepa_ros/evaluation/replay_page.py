@@ -13,6 +13,7 @@ from jepa_ros.evaluation.stream_faults import duration
 
 MIN_PAIRS = 5  # comparisons below which a skill is a matter of luck
 OPENED = 6  # cameras whose details are open when the page is
+PLOTTED = 3  # elements of a probed vector that are drawn
 SHOWN = 40  # cameras that have details at all: a page of a thousand would open nowhere
 
 _CAUSES = {
@@ -495,6 +496,7 @@ def _camera(run: dict, recording: dict, camera: dict, opened: bool, tables: bool
         page.bullets((fault['text'] for fault in camera['faults']), 'faults'),
         page.paragraph(_facts(camera)),
         *_surprise(camera),
+        *(block for probe in camera.get('probes', []) for block in _probe(probe)),
     ]
     if tables:
         blocks += [
@@ -561,6 +563,66 @@ def _surprise(camera: dict) -> list[Html]:
         )
     blocks.append(page.row(shown) if shown else '')
     return blocks
+
+
+def _probe(probe: dict) -> list[Html]:
+    rows = probe['rows']
+    judged = [row for row in rows if row['count'] >= MIN_PAIRS]
+    curves = []
+    for name, key, first in (
+        ('read', 'error', 0),
+        ('now and the change read', 'change_error', 1),
+        ('expecting what is now', 'hold_error', 1),
+        ('the mean', 'mean_error', 0),
+    ):
+        curves.append(Series(name, *([row[of] for row in judged[first:]] for of in ('horizon', key))))
+    blocks = [
+        page.heading(f'What a linear probe reads of {probe["source"]}', 4),
+        page.paragraph(
+            f'Fitted on {probe["parts"] - 1} of {probe["parts"]} parts of this recording and judged on the other, each '
+            f'in turn ({probe["slices"]} slices). At 0 s it reads the latents, later the futures; "now and the change read" knows '
+            f'what is recorded now and reads only what will change. Errors are median distances over '
+            f'{", ".join(probe["names"])}, in units of the source.',
+            'note',
+        ),
+        page.figure(plots.lines(curves, 'horizon, s', 'median error', dots=True, width=7)),
+        page.table(
+            ['horizon', 'labels', 'read', 'now and the change read', 'expecting what is now', 'the mean'],
+            [
+                (
+                    f'{row["horizon"]:.2f} s',
+                    row['count'],
+                    row['error'],
+                    *((row['change_error'], row['hold_error']) if row['horizon'] else (None, None)),
+                    row['mean_error'],
+                )
+                for row in rows
+            ],
+        ),
+    ]
+    for place, name in list(enumerate(probe['names']))[:PLOTTED]:
+        first = probe['series'][0]
+        longest = 3 * float(np.median(np.diff(first['time_s'])))  # s without a value, across which no line leads
+        shown = [Series('recorded', *_broken(first['time_s'], first['told'], place, longest))]
+        for series in probe['series']:
+            words = f'read {series["horizon"]:.2g} s ahead' if series['horizon'] else 'read from latents'
+            shown.append(Series(words, *_broken(series['time_s'], series['read'], place, longest)))
+        blocks.append(page.figure(plots.lines(shown, 'time in the recording, s', name, level=True, height=2.0)))
+    return blocks
+
+
+def _broken(
+    times: list[float], rows: list[list[float]], place: int, longest: float
+) -> tuple[list[float], list[float | None]]:
+    """Return one element over time, with a gap wherever a step is longer than that."""
+    x, y = [], []
+    for time, row in zip(times, rows):
+        if x and time - x[-1] > longest:
+            x.append((x[-1] + time) / 2)
+            y.append(None)
+        x.append(time)
+        y.append(row[place])
+    return x, y
 
 
 def _real_time(camera: dict) -> Html:

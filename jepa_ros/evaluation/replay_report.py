@@ -120,6 +120,9 @@ def _without_kept(run: dict) -> dict:
             for moment in found['kept']['moments']
         ]
         bare = {key: value for key, value in found.items() if key != 'kept'}
+        bare['probes'] = [
+            {key: value for key, value in probe.items() if key != 'series'} for probe in found.get('probes', [])
+        ]
         return {**bare, 'surprise': found['surprise'] and {**found['surprise'], 'moments': moments}}
 
     recordings = [

@@ -204,11 +204,8 @@ class Expectation:
 
 
 def default_contexts(manifest: Manifest) -> tuple[int, ...]:
-    """The least that the forecaster takes, what the encoder's cache holds, and all of the past."""
-    if manifest.mode != 'stream':
-        return (ALL,)
-    least = manifest.forecaster.context
-    return ALL, least, max(least, manifest.stream.slices)
+    """All of the past, and the least that the forecaster takes, where that is less."""
+    return (ALL, manifest.forecaster.context) if manifest.mode == 'stream' else (ALL,)
 
 
 def watch(pair: Pair, expectation: Expectation, topic: str | None = None) -> tuple[Clip, Clip]:

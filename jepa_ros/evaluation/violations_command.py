@@ -39,8 +39,8 @@ def configure(parser):
         type=_contexts,
         default=(),
         metavar='N,N',
-        help='slices of the past that the encoder is shown, or all (default: what the forecaster takes, what the '
-        "encoder's cache holds, all)",
+        help='slices of the past that the encoder is shown, or all (default: all, and the '
+        'least that the forecaster takes)',
     )
     parser.add_argument('--topic', help='camera topic of the bags, where they have several')
     parser.add_argument('--threads', type=int, default=0, help='threads of the backend (default: all cores)')
