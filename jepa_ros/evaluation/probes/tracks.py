@@ -156,11 +156,11 @@ class Track:
         :returns: int64 [M].
         """
         stamps = self.stamps_ns
-        step = np.median(np.diff(stamps)) if len(stamps) > 1 else 0
+        step = int(np.median(np.diff(stamps))) if len(stamps) > 1 else 0
         # The oldest of the frames of a span lies one interval less than the span before its newest.
         first, last = stamps[0] + round(span * 1e9) - step, stamps[-1] - round(reach * 1e9)
-        wanted = np.arange(first, last + 1, round(stride * 1e9)) if last >= first else np.zeros(0)
-        return np.unique(np.searchsorted(stamps, wanted - 1e6)).astype(np.int64)
+        wanted = np.arange(first, last + 1, round(stride * 1e9))
+        return np.unique(np.searchsorted(stamps, wanted - 10**6)).astype(np.int64)
 
 
 @dataclass(frozen=True)

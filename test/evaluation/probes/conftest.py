@@ -15,22 +15,29 @@ START_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 50_000_000
 
 
-def moving_bag(path, seed, count=36, size=(32, 48)):
-    """
-    Write a bag of 20 Hz: a square goes round, to the right or to the left by the seed; /way says where.
-    """
+def _message(number, picture):
+    """Return the stamp and the CompressedImage of a frame."""
+    stamp = START_NS + number * PERIOD_NS
+    message = image_message(0, stamp, True, size=picture.shape[:2])
+    return stamp, dataclasses.replace(message, data=np.frombuffer(encode_jpeg(picture, 95), np.uint8))
+
+
+@pytest.fixture
+def picture_of():
+    return _message
+
+
+def _moving_bag(path, seed, count=36, size=(32, 48)):
+    """Write a bag of 20 Hz: a square goes round, to the right or to the left by the seed; /way says where."""
     string = get_typestore(Stores.ROS2_HUMBLE).types['std_msgs/msg/String']
     rng = np.random.default_rng(seed)
     x, way = int(rng.integers(size[1])), 1 if seed % 2 else -1
     frames, ways = [], []
     for number in range(count):
-        stamp = START_NS + seed * 10**9 + number * PERIOD_NS
         picture = rng.integers(60, 90, (*size, 3)).astype(np.uint8)
         picture[8:24, np.arange(x, x + 10) % size[1]] = 250
-        message = image_message(0, stamp, True, size=size)
-        data = np.frombuffer(encode_jpeg(picture, 95), np.uint8)
-        frames.append((stamp, dataclasses.replace(message, data=data)))
-        ways.append((stamp, string(data='right' if way > 0 else 'left')))
+        frames.append(_message(number, picture))
+        ways.append((frames[-1][0], string(data='right' if way > 0 else 'left')))
         x = (x + 3 * way) % size[1]
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_bag(path, {CAMERA: frames, '/way': ways})
@@ -42,7 +49,7 @@ def moving(tmp_path_factory):
     root, seed = tmp_path_factory.mktemp('moving'), 0
     for split, count in (('train', 10), ('validation', 4), ('held_out', 6)):
         for _ in range(count):
-            moving_bag(root / split / f'run{seed}', seed)
+            _moving_bag(root / split / f'run{seed}', seed)
             seed += 1
     return root
 

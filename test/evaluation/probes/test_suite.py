@@ -2,6 +2,7 @@
 """The whole suite on tiny bundles and real bags."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,8 @@ from jepa_ros.evaluation.probes.probe import ClassProbe, ProbeError  # noqa: E40
 from jepa_ros.evaluation.probes.scores import difference  # noqa: E402
 from jepa_ros.evaluation.probes.temporal import ActionAnticipation  # noqa: E402
 from jepa_ros.evaluation.probes.tracks import Splits, load_splits  # noqa: E402
+
+QUICK = replace(SETTINGS, steps=8)  # what heads find is for test_trial.py
 
 
 class Way(ClassProbe):
@@ -44,7 +47,7 @@ def video(tiny, splits, cache):
     told, probe = [], Way()
     probe.told = told
     found = suite.run(
-        tiny, splits, [probe, 'temporal_ordering', 'depth'], SETTINGS, cache, lambda what, *_: told.append(what)
+        tiny, splits, [probe, 'temporal_ordering', 'depth'], QUICK, cache, lambda what, *_: told.append(what)
     )
     return found, told
 
@@ -77,7 +80,7 @@ def test_evidence_is_complete(video):
 def test_two_encoders_are_judged_on_the_same_clips(video, tiny_frame, splits, cache):
     probe = Way()
     probe.told = ['heads: way, control']
-    image = suite.run(tiny_frame, splits, [probe], SETTINGS, cache)['way']
+    image = suite.run(tiny_frame, splits, [probe], QUICK, cache)['way']
     assert difference(video[0]['way'].scores, image.scores).sequences == 6
     assert image.clips == video[0]['way'].clips and image.mode == 'frame'
 
@@ -86,7 +89,7 @@ def test_the_same_run_gives_the_same_numbers_from_the_cache(video, tiny, splits,
     monkeypatch.setattr(suite.FeatureStore, '_compute', None)
     probe = Way()
     probe.told = ['heads: way, control']
-    again = suite.run(tiny, splits, [probe, 'temporal_ordering'], SETTINGS, cache)
+    again = suite.run(tiny, splits, [probe, 'temporal_ordering'], QUICK, cache)
     for name, result in again.items():
         assert result.scores.to_dict() == video[0][name].scores.to_dict()
         assert result.held_out.choices == video[0][name].held_out.choices
@@ -94,13 +97,13 @@ def test_the_same_run_gives_the_same_numbers_from_the_cache(video, tiny, splits,
 
 def test_without_held_out_recordings_validation_is_judged_and_said(tiny_frame, splits, cache):
     probe = Way()
-    result = suite.run(tiny_frame, Splits(splits.train, splits.validation), [probe], SETTINGS, cache)['way']
+    result = suite.run(tiny_frame, Splits(splits.train, splits.validation), [probe], QUICK, cache)['way']
     assert result.held_out.split == 'validation' and result.scores.value() == result.choice.score
 
 
 def test_what_cannot_be_probed_is_told(tiny_frame, splits, cache, caplog):
     with pytest.raises(ProbeError, match='with labels for depth, found none'), caplog.at_level(logging.INFO):
-        suite.run(tiny_frame, splits, ['depth'], SETTINGS, cache)
+        suite.run(tiny_frame, splits, ['depth'], QUICK, cache)
     assert 'depth is left out' in caplog.text and '/camera/depth/image_raw/compressedDepth' in caplog.text
     with pytest.raises(ProbeError, match='go on for 0.5 s .* action_anticipation, found a reach of 0.3 s'):
-        suite.run(tiny_frame, splits, [ActionAnticipation()], SETTINGS, cache)
+        suite.run(tiny_frame, splits, [ActionAnticipation()], QUICK, cache)

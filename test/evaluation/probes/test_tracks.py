@@ -64,8 +64,8 @@ def test_depth_is_the_median_of_each_cell_of_the_crop(message):
     nothing = message(np.full((4, 10), 3.0))
     one = track(count=12, topics={'/depth': [nothing] * 9 + [message(picture)] + [nothing] * 2})
     found = one.depth('/depth', (1, 2), (2, 2), AT)
-    assert found[0].tolist() == [3, 3, 3, 3]
-    assert found[1, :3].tolist() == [1, 2, 2] and np.isnan(found[1, 3])
+    assert found[0] == pytest.approx([3, 3, 3, 3])
+    assert found[1, :3] == pytest.approx([1, 2, 2]) and np.isnan(found[1, 3])
 
 
 def test_pictures_that_hold_no_depth_are_refused():
