@@ -3,7 +3,7 @@
 #   make test PYTHON=python3.12     another interpreter
 #   make test ROS=jazzy             the ROS wheels of another distribution (kilted, jazzy)
 #   make test TESTS='test/engine'   some of the tests, or any other options of pytest
-#   make demo DEMO='--rate 0.5'     options of jepa demo
+#   make demo DEMO='--picks 1'      options of jepa demo; DEMO='--video conveyor' plays the shipped recording
 #
 # A sourced ROS installation is used instead of the wheels.
 
@@ -37,7 +37,7 @@ SOURCES := setup.py setup.cfg pyproject.toml package.xml constraints.txt tools/e
 .PHONY: help demo test test-tensorrt lint clean distclean
 
 help:
-	@echo 'make demo       camera to controller on the shipped recording: live table, bag, picture, figures in jepa_demo/'
+	@echo 'make demo       the simulated picking cell: live table, then a page with a film, figures and a bag in jepa_demo/'
 	@echo 'make test       lint and the whole test suite, on Kilted wheels, then what meets ROS on Jazzy wheels'
 	@echo 'make test-tensorrt   parse and build every exported graph with TensorRT for RTX, which needs no GPU'
 	@echo 'make lint       ruff alone'
@@ -72,7 +72,7 @@ lint: $(VENV)/.test
 	$(VENV)/bin/python -m ruff check --quiet .
 
 $(VENV)/.run: $(SOURCES)
-	$(MAKE_ENVIRONMENT) $(VENV) --extras $(ROS_WHEELS)
+	$(MAKE_ENVIRONMENT) $(VENV) --extras $(ROS_WHEELS) sim
 	@touch $@
 
 $(VENV)/.test: $(SOURCES)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: the whole graph on a recording, watched, recorded, and shown in one picture."""
+"""The demo: the whole graph, on a recording or in the simulated picking cell, watched, recorded and shown."""

@@ -69,7 +69,7 @@ def run_conveyor(options: ConveyorOptions) -> int:
     recorder = BagRecorder(options.out / 'bag')
 
     def done() -> bool:
-        return figures.taken >= options.picks or figures.now >= options.seconds
+        return figures.enough(options.picks) or figures.now >= options.seconds
 
     try:
         code, failure = play(

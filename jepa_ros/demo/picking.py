@@ -15,6 +15,7 @@ from jepa_ros.demo.topics import PickingTopics
 CELL = '/conveyor_sim'
 AHEAD = 0.4  # s, the horizon of the live table
 CLOSING = 'closing'  # state of the controller in which the fingers close: an attempt
+AFTERWARDS = 2.0  # s that a run goes on after its last pick
 _RECENT = 60  # frames that the present rate is of
 _MEMORY = 600  # instants; of /clock ten seconds
 _NS = 1e9
@@ -104,6 +105,10 @@ class PickingFigures(Figures):
                 self._entered, self.entered_count = self.now, self.entered_count + 1
 
     # What comes out.
+
+    def enough(self, picks: int) -> bool:
+        """Return whether so many bins were taken, and time has passed for the last of them to be seen."""
+        return self.taken >= picks and (not self.picks or self.now >= self.picks[-1]['time'] + AFTERWARDS)
 
     @property
     def now(self) -> float:

@@ -81,6 +81,16 @@ def test_picks_and_their_times():
     assert figures.picks == [{'time': 3.0, 'seconds': 2.0}]
 
 
+def test_a_run_goes_on_until_its_last_pick_can_be_seen():
+    figures = PickingFigures(0.1)
+    frames(figures, 21)
+    figures.happened('taken')
+    figures.taken = 1
+    assert not figures.enough(1)
+    frames(figures, 61)
+    assert figures.enough(1) and not figures.enough(2)
+
+
 def test_a_bin_that_was_there_from_the_beginning_has_no_time():
     figures = PickingFigures(0.1)
     frames(figures, 21)
