@@ -33,8 +33,8 @@ from jepa_ros.control.watchdog import RefusedError, Watchdog
 from jepa_ros.engine.backends import EngineError
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.readout import Readout
+from jepa_ros.nodes import controller_parameters, lifecycle
 from jepa_ros.nodes import controller_tasks as tasks
-from jepa_ros.nodes import lifecycle
 from jepa_ros.nodes.diagnostics import Health
 from jepa_ros.nodes.messages import read_futures, read_latents
 from jepa_ros.nodes.parameters import ParameterSpec
@@ -47,9 +47,9 @@ PARAMETERS = (
                   live=False),
     ParameterSpec('readout', 'handle', 'Name of the readout to act on.', live=False),
     ParameterSpec('rate', 20.0, 'Commands per second.', 'Hz', 1.0, 500.0, live=False),
-    *tasks.PARAMETERS,
-    *tasks.FOLLOW,
-    *tasks.PICK,
+    *controller_parameters.SHARED,
+    *controller_parameters.FOLLOW,
+    *controller_parameters.PICK,
 )
 
 
@@ -113,7 +113,7 @@ class ControllerNode(lifecycle.ManagedNode):
         self._enable = self._task = self._readout = None
 
     def check_parameters(self, new: dict) -> None:
-        tasks.check(lambda name: new.get(name, self.parameters[name]))
+        controller_parameters.check(lambda name: new.get(name, self.parameters[name]))
 
     def health(self) -> Health:
         health = Health()

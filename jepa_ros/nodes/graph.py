@@ -135,6 +135,7 @@ def conveyor_graph(*, sim: bool = True, speed: float = 1.0, seed: int | None = N
     :param topics: of a robot, by the controller's names, over those of ROBOT; what is empty is left out.
     :param perception: further arguments of :func:`perception_graph`.
     """
+    speed = float(speed)  # a launch file has text
     perception['use_sim_time'] = sim if use_sim_time is None else use_sim_time
     image_topic = perception.get('image_topic') or IMAGE_TOPIC
     info_topic = image_topic[:image_topic.rfind('/') + 1] + 'camera_info'  # beside it, as image_transport has it
@@ -150,7 +151,7 @@ def conveyor_graph(*, sim: bool = True, speed: float = 1.0, seed: int | None = N
         nodes = [replace(node, parameters=node.parameters | silence) if node.name == 'controller' else node
                  for node in nodes]
     if sim:
-        given = {'real_time_factor': float(speed), **({} if seed is None else {'seed': seed})}
+        given = {'real_time_factor': speed, **({} if seed is None else {'seed': seed})}
         cell = NodeSpec('conveyor_sim_node', 'conveyor_sim', perception.get('namespace', ''), given,
                         _parameter_files('conveyor_sim', perception.get('params_file', '')),
                         log_level=perception.get('log_level', 'info'))

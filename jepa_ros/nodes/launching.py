@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -13,8 +12,8 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch_ros.actions import Node
 
 from jepa_ros.nodes import transport
-from jepa_ros.nodes.graph import IMAGE_TOPIC, PACKAGE, NodeSpec
-from jepa_ros.paths import share_directory
+from jepa_ros.nodes.graph import PACKAGE, NodeSpec
+from jepa_ros.nodes.views import renamed, rviz_view
 
 FLAG = ['true', 'false']
 OPTIONAL_FLAG = ['', *FLAG]
@@ -110,22 +109,10 @@ def rviz_action(namespace: str, image_topic: str, use_sim_time: bool) -> Node:
     :param image_topic: of the camera, as given.
     :return: the action that opens RViz on the graph.
     """
-    view = share_directory() / 'config' / 'rviz' / 'conveyor_picking.rviz'
+    view = rviz_view()
     if namespace or image_topic:
-        # RViz knows no remapping of what its file names
         with tempfile.NamedTemporaryFile('w', prefix='jepa_ros-', suffix='.rviz', delete=False) as file:
             file.write(renamed(view.read_text(), namespace, image_topic))
         view = file.name
     return Node(package='rviz2', executable='rviz2', name='rviz', namespace=namespace, output='screen',
                 arguments=['-d', str(view)], parameters=[{'use_sim_time': use_sim_time}])
-
-
-def renamed(view: str, namespace: str, image_topic: str) -> str:
-    """
-    :param view: an RViz configuration for the graph without a namespace.
-    :return: it with the topics as they are called with these arguments.
-    """
-    prefix = '/'.join(['', *namespace.strip('/').split('/')]).rstrip('/')
-    image = image_topic if image_topic.startswith('/') else f'{prefix}/{image_topic or IMAGE_TOPIC}'
-    view = re.sub(rf'(?<=Value: )/{IMAGE_TOPIC}\b', image, view)
-    return re.sub(r'(?<=Value: )/(?=(perception|controller|conveyor_sim)/)', f'{prefix}/', view)

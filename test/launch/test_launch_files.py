@@ -13,9 +13,12 @@ import pytest
 import recorded
 from bundles import make_bundle
 from children import WITHOUT_GPU
+from geometry_msgs.msg import PoseStamped
 from peer import Peer
 from rcl_interfaces.srv import GetParameters
-from sensor_msgs.msg import PointCloud2
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, PointCloud2
+from std_msgs.msg import Int32, String
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.ros
@@ -126,7 +129,53 @@ def test_the_controller_can_be_left_out(bundle):
     assert_ended_well(output, 1)
 
 
+@pytest.fixture
+def mujoco():
+    """Skip where the simulated cell cannot run."""
+    from jepa_ros.sim.hall import SimError, import_mujoco
+    try:
+        import_mujoco()
+    except SimError as missing:
+        pytest.skip(str(missing))
+
+
+def test_conveyor_picking_runs_the_cell_and_is_stopped_with_ctrl_c(mujoco, bundle):
+    with Peer() as peer, Launched('conveyor_picking.launch.py', bundle=bundle, seed=20003) as launched:
+        states = peer.listen(String, '/controller/state', QoSProfile(depth=10))
+        assert peer.listen(PointCloud2, '/perception/futures').wait().height == 5
+        states.wait(lambda m: m.data != 'disabled')
+        taken = peer.listen(Int32, '/conveyor_sim/taken', QoSProfile(depth=10))
+        taken.wait()
+        code, output = launched.end(interrupt=True)
+    assert code == 0 or code == 1
+    assert_ended_well(output, 4)  # one of them enabled the controller, and had nothing more to do
+
+
+def test_conveyor_picking_on_a_robot_in_a_namespace(bundle):
+    arguments = {'sim': 'false', 'namespace': 'robot', 'image_topic': 'eye/image', 'tool_topic': '/arm/tool'}
+    with Peer() as peer, Launched('conveyor_picking.launch.py', bundle=bundle, **arguments) as launched:
+        peer.publisher(PoseStamped, '/arm/tool')
+        peer.publisher(PoseStamped, '/robot/camera/pose')
+        peer.publisher(CameraInfo, '/robot/eye/camera_info')
+        asked = GetParameters.Request(names=['task', 'use_sim_time'])
+        task, simulated = peer.call(GetParameters, '/robot/controller/get_parameters', asked).values
+        assert task.string_value == 'pick' and not simulated.bool_value
+        code, output = launched.end(interrupt=True)
+    assert code == 0 or code == 1
+    assert_ended_well(output, 2)
+
+
+def test_a_cell_that_cannot_run_ends_the_launch_with_its_reason(mujoco, bundle):
+    with Launched('conveyor_picking.launch.py', bundle=bundle, seed=-1) as launched:
+        code, output = launched.end()
+    assert code == 1
+    assert "parameter 'seed' must be a whole number" in output
+    assert 'the simulator conveyor_sim_node-1 ended with 2' in output
+
+
 @pytest.mark.parametrize('file, arguments', [
+    ('conveyor_picking.launch.py', 'sim image_topic bundle backend namespace use_sim_time speed seed rviz log_level '
+     'params_file enable twist_topic gripper_topic tool_topic camera_pose_topic'),
     ('perception.launch.py',
      'image_topic image_transport bundle backend namespace use_sim_time log_level params_file controller'),
     ('replay.launch.py', 'path topic rate stamps loop'),

@@ -179,7 +179,7 @@ class TestSafety:
         cell.until(lambda: cell.states[-1].data == 'stopped')
         cell.well()
         cell.ticks_until(moving)
-        assert cell.states[-1].data != 'stopped'
+        cell.until(lambda: cell.states[-1].data != 'stopped')
 
     def test_when_time_stands_still_another_clock_stops_it(self, cell):
         cell.enable()

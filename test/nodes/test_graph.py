@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from jepa_ros.nodes.camera_replay_node import PARAMETERS as CAMERA
 from jepa_ros.nodes.controller_node import PARAMETERS as CONTROLLER
-from jepa_ros.nodes.graph import NodeSpec, perception_graph, replay_graph
+from jepa_ros.nodes.graph import NodeSpec, conveyor_graph, perception_graph, replay_graph
 from jepa_ros.nodes.lifecycle import COMMON
 from jepa_ros.nodes.perception_node import PARAMETERS as PERCEPTION
 from jepa_ros.paths import find_config
@@ -66,6 +66,37 @@ def test_recorded_stamps_put_the_graph_on_simulated_time_but_not_the_player():
 def test_the_camera_publishes_where_perception_listens():
     camera, perception, _ = replay_graph('bag', image_topic='/eye')
     assert camera.remappings == (('~/image_raw', '/eye'),) and perception.parameters['image_topic'] == '/eye'
+
+
+def renamings(node):
+    return dict(node.remappings)
+
+
+def test_the_conveyor_graph_has_a_cell_whose_arm_the_controller_moves():
+    cell, perception, controller = conveyor_graph(seed=7, image_topic='eye/image', namespace='robot')
+    assert [node.name for node in (cell, perception, controller)] == ['conveyor_sim', 'perception', 'controller']
+    assert cell.parameters == {'real_time_factor': 1.0, 'seed': 7}
+    assert perception.parameters['use_sim_time'] and controller.parameters['use_sim_time']
+    assert perception.parameters['image_topic'] == renamings(cell)['camera/image_raw'] == 'eye/image'
+    assert renamings(cell)['camera/camera_info'] == renamings(controller)['camera_info'] == 'eye/camera_info'
+    for ours, theirs in (('twist', '~/twist'), ('gripper', '~/gripper')):
+        assert renamings(cell)[ours] == renamings(controller)[theirs]
+    for node in (cell, perception, controller):
+        assert node.parameter_files[:2] == (find_config(f'{node.name}.yaml'), find_config('conveyor_picking.yaml'))
+
+
+def test_a_slow_cell_may_be_silent_for_longer():
+    slow, fast = conveyor_graph(speed='0.5')[-1], conveyor_graph(speed=2.0)[-1]  # launch files have text
+    assert slow.parameters['max_silence'] == 0.34 and 'max_silence' not in fast.parameters
+
+
+def test_on_a_robot_the_topics_are_the_robots():
+    perception, controller = conveyor_graph(sim=False, image_topic='/eye/image', topics={'tool': '/arm/tool', '~/twist': ''},
+                                            params_file='/mine.yaml')
+    assert not controller.parameters['use_sim_time'] and str(controller.parameter_files[-1]) == '/mine.yaml'
+    names = renamings(controller)
+    assert names['tool'] == '/arm/tool' and names['camera_info'] == '/eye/camera_info'
+    assert names['~/twist'] == 'servo_node/delta_twist_cmds' and names['camera_pose'] == 'camera/pose'
 
 
 def test_values_keep_their_types_on_the_command_line():

@@ -28,7 +28,7 @@ def test_parameters_are_those_of_the_nodes(page, node):
     pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
     specs = importlib.import_module(f'jepa_ros.nodes.{node}').PARAMETERS
     if node == 'controller_node':  # those of picking have a page of their own
-        picking = importlib.import_module('jepa_ros.nodes.controller_tasks').PICK
+        picking = importlib.import_module('jepa_ros.nodes.controller_parameters').PICK
         specs = [spec for spec in specs if (spec in picking) == (page is PICKING)]
     table = rows(page.split(f'\n`{node}`\n\n')[1].split('\n\n')[0])
     defaults = {name: yaml.safe_load(value) if value else '' for name, value in table.items()}
