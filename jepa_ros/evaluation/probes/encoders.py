@@ -48,7 +48,9 @@ class ClipEncoder(ABC):
         if manifest.mode == 'clip':
             needed = manifest.frames * manifest.frame_period
             if span < needed - 1e-6:
-                raise ProbeError(f"expected a span of at least {needed:g} s for '{manifest.name}', found {span:g} s")
+                raise ProbeError(
+                    f"expected a span of at least {needed:g} s for '{manifest.name}', found {span:g} s"
+                )
             count = manifest.frames
         wanted = stamps_ns[newest] - np.arange(count)[::-1] * round(manifest.frame_period * 1e9)
         right = np.clip(np.searchsorted(stamps_ns, wanted), 1, max(len(stamps_ns) - 1, 1))
@@ -109,7 +111,7 @@ class BundleEncoder(ClipEncoder):
         futures = session.forecast(self.horizons) if self.horizons else None
         if self.horizons and futures is None:
             raise ProbeError(
-                f"expected a span of at least {self.manifest.forecaster.context} slices for the forecaster of "
+                f'expected a span of at least {self.manifest.forecaster.context} slices for the forecaster of '
                 f"'{self.manifest.name}', found {len(slices)}"
             )
         return np.concatenate(slices), np.concatenate(stamps), None if futures is None else futures.tokens
@@ -157,10 +159,14 @@ class RandomEncoder(ClipEncoder):
         names = [
             name
             for name, size in SIZES.items()
-            if shape and (size.width, size.heads, size.mlp_width) == (manifest.latent_dim, shape.heads, shape.mlp_width)
+            if shape
+            and (size.width, size.heads, size.mlp_width)
+            == (manifest.latent_dim, shape.heads, shape.mlp_width)
         ]
         if not names:
-            raise ProbeError(f"expected a known architecture, found none in the manifest of '{manifest.name}'")
+            raise ProbeError(
+                f"expected a known architecture, found none in the manifest of '{manifest.name}'"
+            )
         window = manifest.stream.slices if manifest.stream else 0
         config = EncoderConfig(
             names[0],
@@ -174,7 +180,8 @@ class RandomEncoder(ClipEncoder):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._net = Encoder(config).eval()
-        self.key = f'random{seed}-{names[0]}-{shape.layers}-{manifest.mode}-{manifest.image_size}-{manifest.tubelet}-{window}'
+        about = shape.layers, manifest.mode, manifest.image_size, manifest.tubelet, window
+        self.key = '-'.join(map(str, (f'random{seed}', names[0], *about)))
 
     def encode(self, images, stamps_ns, geometry):
         import torch
@@ -205,7 +212,8 @@ class RawPixels(ClipEncoder):
 
     def __init__(self, manifest: Manifest):
         super().__init__(manifest)
-        self.key = f'raw-{manifest.mode}-{manifest.image_size}-{manifest.patch}-{manifest.tubelet}-{manifest.frame_period}'
+        about = manifest.mode, manifest.image_size, manifest.patch, manifest.tubelet, manifest.frame_period
+        self.key = '-'.join(map(str, ('raw', *about)))
 
     def encode(self, images, stamps_ns, geometry):
         import cv2
@@ -217,7 +225,9 @@ class RawPixels(ClipEncoder):
         ]
         cut = np.stack(small).reshape(len(small), rows, side, columns, side, 3).transpose(0, 1, 3, 2, 4, 5)
         pixels = cut.reshape(len(small), rows * columns, -1).astype(np.float32) / 64 - 2
-        y, x = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing='ij')
+        y, x = np.meshgrid(
+            (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing='ij'
+        )
         angles = np.stack([x.ravel(), y.ravel()], 1)[:, :, None] * np.pi * np.array([0.5, 1, 2, 4])
         place = np.concatenate([np.sin(angles), np.cos(angles)], -1).reshape(rows * columns, self.PLACE)
         place = np.broadcast_to(place.astype(np.float32), (len(small), *place.shape))

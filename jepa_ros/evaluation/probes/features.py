@@ -79,11 +79,11 @@ class FeatureStore:
         :param name: context float16 [M, T, n, D], newest float16 [M, 1, N, D], futures float16 [M, K, N, D], or
             times float32 [M, T] (s, of the context).
         """
-        parts = [
-            self._read(self._path(track, variant), name) for track in tracks if len(self.moments(track))
-        ]
+        parts = [self._read(self._path(track, variant), name) for track in tracks if len(self.moments(track))]
         if not parts:
-            raise ProbeError(f'expected sequences longer than {self.settings.span + self.settings.reach:g} s, found none')
+            raise ProbeError(
+                f'expected sequences longer than {self.settings.span + self.settings.reach:g} s, found none'
+            )
         return np.concatenate(parts)
 
     def _path(self, track: Track, variant: str) -> Path:
@@ -160,7 +160,9 @@ class FeatureStore:
             with np.load(path) as arrays:
                 return arrays[name]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ProbeError(f'{path}: expected features with {name}, found {error}: delete the file') from error
+            raise ProbeError(
+                f'{path}: expected features with {name}, found {error}: delete the file'
+            ) from error
 
 
 def _nearest(images: dict[int, np.ndarray], position: int) -> np.ndarray:

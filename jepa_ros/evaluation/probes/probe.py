@@ -105,7 +105,9 @@ class Probe(ABC):
         :param settings: of the run, with the horizons that are asked for.
         """
 
-    def labels_of(self, variant: str, track: Track, at: np.ndarray, settings: Settings) -> np.ndarray | Labels:
+    def labels_of(
+        self, variant: str, track: Track, at: np.ndarray, settings: Settings
+    ) -> np.ndarray | Labels:
         """Return the labels of clips shown in an order of `variants()`; the same for all, unless that is asked."""
         return self.labels(track, at, settings)
 

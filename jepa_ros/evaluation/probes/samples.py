@@ -53,7 +53,9 @@ def read_labels(probe: Probe, tracks: Iterable[Track], settings: Settings, horiz
         if not len(at):
             continue
         try:
-            of_orders = {order: _plain(probe.labels_of(order, track, at, asked)) for order in probe.variants()}
+            of_orders = {
+                order: _plain(probe.labels_of(order, track, at, asked)) for order in probe.variants()
+            }
         except RecordingError as error:
             logger.info('%s: %s has no labels: %s', probe.name, track.name, error)
             continue

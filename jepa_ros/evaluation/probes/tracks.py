@@ -117,9 +117,7 @@ class Track:
         read = self.source.read('classes', topic, lambda: signals.read_classes(recording, topic, times))
         return np.array(read[self.first : self.stop], str)
 
-    def depth(
-        self, topic: str, aspect: tuple[int, int], grid: tuple[int, int], at: np.ndarray
-    ) -> np.ndarray:
+    def depth(self, topic: str, aspect: tuple[int, int], grid: tuple[int, int], at: np.ndarray) -> np.ndarray:
         """
         Depth of the part of the image that a model sees, at some frames: only these are decoded.
 

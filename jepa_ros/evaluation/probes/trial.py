@@ -116,7 +116,9 @@ class Trial:
         controls = {
             name: self._scores(self._heads[name], self._samples(split, name)) for name in self._controls
         }
-        noise = {kind: self._scores(self._heads[first], self._samples(split, f'{{}}+{kind}')) for kind in NOISES}
+        noise = {
+            kind: self._scores(self._heads[first], self._samples(split, f'{{}}+{kind}')) for kind in NOISES
+        }
         margins = {name: margin(probe, scores, controls[name]) for name in ORDERLESS if name in controls}
         learned = margin(probe, scores, controls['permuted']).value
         linear = 'linear' if 'linear' in probe.heads[1:] else None

@@ -65,15 +65,21 @@ def test_noise_is_the_same_for_every_encoder_and_each_frame_keeps_its_own(track,
     manifest = Bundle.load(tiny_frame).manifest
     store = FeatureStore(RawPixels(manifest), WIDE, tmp_path)
     store.prepare([track], ['true', 'true+sensor', 'swapped+sensor'])
-    true, noisy, swapped = (store.load([track], v, 'context') for v in ('true', 'true+sensor', 'swapped+sensor'))
+    true, noisy, swapped = (
+        store.load([track], v, 'context') for v in ('true', 'true+sensor', 'swapped+sensor')
+    )
     assert 0.01 < np.abs(true - noisy).mean() < 1 and (swapped[:, :2] == noisy[:, 2:]).all()
     other = FeatureStore(RawPixels(manifest), WIDE, tmp_path / 'other')
     other.prepare([track], ['true+sensor'])
-    assert (other.load([track], 'true+sensor', 'newest') == store.load([track], 'true+sensor', 'newest')).all()
+    assert (
+        other.load([track], 'true+sensor', 'newest') == store.load([track], 'true+sensor', 'newest')
+    ).all()
 
 
 def test_tokens_are_averaged_to_blocks(store, track, tiny_frame, tmp_path):
-    small = FeatureStore(BundleEncoder(Bundle.load(tiny_frame)), replace(SETTINGS, coarse=(1, 1), fine=(2, 3)), tmp_path)
+    small = FeatureStore(
+        BundleEncoder(Bundle.load(tiny_frame)), replace(SETTINGS, coarse=(1, 1), fine=(2, 3)), tmp_path
+    )
     for one in (store, small):
         one.prepare([track], ['true'])
     mean = store.load([track], 'true', 'context').astype(np.float32).mean(2, keepdims=True)

@@ -54,6 +54,8 @@ def test_rare_classes_count_as_much_as_frequent_ones():
     """Without anything to see, a head trained on 9 to 1 finds both classes equally likely."""
     labels = (np.arange(100) % 10 == 0).astype(np.int64)
     nothing, times = np.zeros((100, 1, 1, 4), np.float16), np.zeros((100, 1), np.float32)
-    head = FittedHead(Spec(2, True), 'linear').fit(nothing, times, labels, 1e-2, 0.0, replace(SETTINGS, steps=200))
+    head = FittedHead(Spec(2, True), 'linear').fit(
+        nothing, times, labels, 1e-2, 0.0, replace(SETTINGS, steps=200)
+    )
     logits = head.answer(nothing[:1], times[:1]).values[0]
     assert abs(logits[0] - logits[1]) < 0.3 < np.log(9)

@@ -46,7 +46,9 @@ def test_a_recording_without_the_topic_says_so():
 
 
 def test_objects_are_counted_now_and_actions_later():
-    one = track(topics={'/sim/bins': [i // 15 for i in range(40)], '/sim/action': [f'a{i}' for i in range(40)]})
+    one = track(
+        topics={'/sim/bins': [i // 15 for i in range(40)], '/sim/action': [f'a{i}' for i in range(40)]}
+    )
     assert Counting().labels(one, AT, SETTINGS).tolist() == ['0', '1', '2']
     assert ActionAnticipation().labels(one, AT, SETTINGS).tolist() == ['a20', 'a30', '']
 

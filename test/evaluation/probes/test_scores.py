@@ -15,7 +15,10 @@ def scores(hits, counts=None, groups=('a', 'b')):
 
 def test_clips_add_up_by_sequence_and_empty_groups_are_left_out():
     found = Scores.of(
-        ['x', 'y', 'x'], ('a', 'b', 'none'), [[1, 0, 0], [0, 3, 0], [0, 0, 0]], [[1, 0, 0], [0, 2, 0], [1, 0, 0]]
+        ['x', 'y', 'x'],
+        ('a', 'b', 'none'),
+        [[1, 0, 0], [0, 3, 0], [0, 0, 0]],
+        [[1, 0, 0], [0, 2, 0], [1, 0, 0]],
     )
     assert found.sequences == ('x', 'y') and found.clips == 4
     assert found.by_group() == {'a': 0.5, 'b': 1.5, 'none': None}
@@ -41,7 +44,9 @@ def test_a_difference_is_paired():
     """What both have in common, here how hard each sequence is, does not widen it."""
     hard = np.random.default_rng(1).normal(0, 5, (30, 1))
     found = difference(scores(hard + 1, groups=('a',)), scores(hard, groups=('a',)))
-    assert found.value == pytest.approx(1) and found.low == pytest.approx(1) and found.high == pytest.approx(1)
+    assert (
+        found.value == pytest.approx(1) and found.low == pytest.approx(1) and found.high == pytest.approx(1)
+    )
     assert found.sequences == 30
 
 

@@ -68,7 +68,12 @@ def test_what_has_no_labels_is_left_out(video):
 
 def test_evidence_is_complete(video):
     result = video[0]['way']
-    assert result.controls.keys() == {'shuffled', 'last', 'permuted', 'raw'}  # tiny bundles say no architecture
+    assert result.controls.keys() == {
+        'shuffled',
+        'last',
+        'permuted',
+        'raw',
+    }  # tiny bundles say no architecture
     assert result.noise.keys() == {'light', 'texture', 'sensor'} and result.linear is not None
     assert result.clips['held_out'] == result.scores.clips > 0 and result.sequences['train'] == 10
     assert result.chance.value() == 0.5 and result.mode == 'stream'
