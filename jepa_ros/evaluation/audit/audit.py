@@ -112,7 +112,7 @@ def audit(
             'probes': evidence.probes(config.rule, results),
             'costs': {name: cost.to_dict() for name, cost in zip(SIDES, spent)},
             'closed_loop': outcomes.to_dict() if outcomes else None,
-            'settings': {'sha256': look.settings_sha256, **dataclasses.asdict(config.probes)},
+            'settings': {'sha256': look.settings_sha256, **evidence.settings(config.probes)},
             'made': {'command': command, 'version': __version__, 'host': host.describe()},
         },
     )

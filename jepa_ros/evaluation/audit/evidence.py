@@ -10,6 +10,7 @@ from jepa_ros.engine.bundle import Bundle
 from jepa_ros.evaluation.audit.config import Rule, Side
 from jepa_ros.evaluation.audit.decision import IMAGE, VIDEO, Decision, Finding
 from jepa_ros.evaluation.probes.result import ProbeResult
+from jepa_ros.evaluation.probes.settings import Settings
 
 SIDES = (IMAGE, VIDEO)
 
@@ -75,6 +76,12 @@ def probes(rule: Rule, results: Sequence[Mapping[str, ProbeResult]]) -> dict:
                 }
             found.setdefault(name, {})[side] = values
     return found
+
+
+def settings(of: Settings) -> dict:
+    """Return the settings of the probes as YAML gives them back."""
+    values = dataclasses.asdict(of)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _brief(scores: dict | None) -> dict | None:

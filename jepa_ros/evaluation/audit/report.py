@@ -96,8 +96,15 @@ def _criteria(evidence: Mapping) -> Html:
             ]
         )
         if found is not None:
-            name = f'{item["name"]}: {item["state"]}'
-            drawn.append(Strip(name, found['low'], found['estimate'], found['high'], limit, below))
+            drawn.append(
+                Strip(
+                    f'{item["name"]}: {item["state"]}',
+                    *(found[key] for key in ('low', 'estimate', 'high')),
+                    limit,
+                    below,
+                    float(item['kind'] == 'cost'),
+                )
+            )
     confidence = 100 * evidence['rule']['confidence']
     return page.join(
         [
@@ -346,4 +353,6 @@ def _interval(found: Mapping) -> str:
     low, high = found['low'], found['high']
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return 'unknown'
+    if found.get('confidence') == 1:
+        return '–'  # counted or stated, not estimated
     return f'{low:.3g} to {high:.3g}'.replace('-', '−')

@@ -7,6 +7,7 @@ import pytest
 from bundles import make_bundle
 from recorded import CAMERA, camera, write_bag
 
+from jepa_ros.evaluation.audit import audit as module
 from jepa_ros.evaluation.audit.audit import Place
 from jepa_ros.evaluation.audit.config import (
     Config,
@@ -18,11 +19,13 @@ from jepa_ros.evaluation.audit.config import (
     Side,
     Timing,
 )
+from jepa_ros.evaluation.audit.costs import Costs
+from jepa_ros.evaluation.probes.tracks import load_splits
 
 RULE = Rule(
     temporal=[Gain('action_anticipation', 0.02)],
     static=[Loss('depth', 0.05)],
-    cost=Cost(inference=1000.0),
+    cost=Cost(inference=3.0),
 )
 
 
@@ -45,6 +48,25 @@ def recordings(tmp_path_factory):
             # The fingerprint of a recording is that of its bytes: no two are alike.
             write_bag(folder / split / f'{split}_{run}', {CAMERA: camera(38 + 2 * number + run)})
     return folder
+
+
+@pytest.fixture(scope='session')
+def opened(recordings):
+    """The recordings, opened."""
+    return load_splits(*([recordings / name] for name in ('train', 'val', 'heldout')))
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Costs that do not depend on what else the machine does: video takes twice the time of image."""
+
+    def measure(bundles, *_):
+        return [
+            Costs(bundle.manifest.mode, 'planted', 1, 0.05, [ms] * 3, [1.0] * 3, [ms / 50] * 3, 100.0, None)
+            for bundle, ms in zip(bundles, (3.0, 7.0))
+        ]
+
+    monkeypatch.setattr(module.costs, 'measure', measure)
 
 
 @pytest.fixture
