@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag played through real nodes and through the offline run gives the same latents and futures."""
 
+import functools
+import itertools
 import json
 
 import numpy as np
@@ -37,6 +39,19 @@ def recorded(tmp_path_factory):
     return write_bag(path, {'/cam0/image_raw': paused, '/cam1/image_raw': raw})
 
 
+@pytest.fixture
+def slower(monkeypatch):
+    """From its first call on, recordings play at a quarter of the rate, then of that: for busy machines."""
+    pytest.importorskip('rclpy', reason='no ROS 2 here')
+    from jepa_ros.demo import live
+    graph, quarters = live.replay_graph, itertools.count(1)
+
+    def play_slower():
+        monkeypatch.setattr(live, 'replay_graph', functools.partial(graph, rate=0.25 ** next(quarters)))
+
+    return play_slower
+
+
 @pytest.mark.parametrize(
     'mode, topic',
     [
@@ -46,8 +61,7 @@ def recorded(tmp_path_factory):
         ('frame', '/cam1/image_raw'),
     ],
 )
-def test_live_and_offline_agree(recorded, tmp_path, mode, topic):
-    pytest.importorskip('rclpy', reason='no ROS 2 here')
+def test_live_and_offline_agree(recorded, tmp_path, slower, mode, topic):
     from jepa_ros.demo.isolation import isolate
     from jepa_ros.demo.live import LiveCamera
 
@@ -56,24 +70,24 @@ def test_live_and_offline_agree(recorded, tmp_path, mode, topic):
     recording = open_recording(recorded, topic)
     run = OfflineRun(subject.session, recording)
     offline = {step.latents.stamp_ns: step for step in run}
-    for attempt in range(
-        5
-    ):  # a machine that is too busy for real time says so in the counts, and is asked again
+    wanted = {stamp: step.futures is None for stamp, step in offline.items()}
+    for attempt in range(3):  # a machine that is too busy for real time says so in the counts
         live = LiveCamera(recording, subject, tmp_path / f'live{attempt}')
         assert live.play() == (0, '')
-        found, counts = list(live.steps()), live.result()['counts']
-        if counts == run.counts:
+        found, result = list(live.steps()), live.result()
+        made = {step.latents.stamp_ns: step.futures is None for step in found}
+        if result['counts'] == run.counts and made == wanted:
             break
+        slower()
     # All frames arrived and none was too much: then the very same slices are made.
-    assert counts == run.counts and live.result()['real_time']['lost'] == 0
-    assert [step.latents.stamp_ns for step in found] == list(offline)
+    assert result['counts'] == run.counts and result['real_time']['lost'] == 0
+    assert [step.latents.stamp_ns for step in found] == list(offline) and made == wanted
     assert sum(step.futures is not None for step in found) > 5
     for step in found:
         twin = offline[step.latents.stamp_ns]
         np.testing.assert_allclose(step.latents.tokens, twin.latents.tokens, atol=1e-5)
         np.testing.assert_allclose(step.latents.surprise, twin.latents.surprise, atol=1e-5)
         np.testing.assert_allclose(step.latents.positions, twin.latents.positions, atol=1e-6)
-        assert (step.futures is None) == (twin.futures is None)
         if step.futures is not None:
             assert step.futures.stamp_ns == twin.futures.stamp_ns
             np.testing.assert_array_equal(step.futures.horizons, twin.futures.horizons)
@@ -114,21 +128,24 @@ def test_what_was_published_is_put_together_whatever_came_first(tmp_path):
     assert all(frame.stamp_ns == latents.stamp_ns for frame, latents, _, _ in found)
 
 
-def test_the_command_gives_the_report_of_an_offline_replay_with_what_was_measured(recorded, tmp_path):
-    pytest.importorskip('rclpy', reason='no ROS 2 here')
+def test_the_command_gives_the_report_of_an_offline_replay_with_what_was_measured(recorded, tmp_path, slower):
     bundle = make_bundle(tmp_path / 'bundle', size=(32, 48))
     out = tmp_path / 'out'
     arguments = ['replay', recorded, '--bundle', bundle, '--topic', '/cam1/image_raw', '--out', out, '--live']
-    assert main([str(argument) for argument in arguments]) == 0
-    (found,) = json.loads((out / 'report.json').read_text())['runs']
-    (live,) = found['recordings'][0]['cameras']
     (offline,) = replay(recorded, Subject(bundle, Options(topics=('/cam1/image_raw',), threads=1)))['cameras']
-    assert set(live) == set(offline) - {'kept'} and 10 <= live['slices'] <= offline['slices'] == 13
-    if live['counts'] == offline['counts']:  # the machine kept up
-        for one, other in zip(live['skill'], offline['skill'], strict=True):
-            assert one['count'] == other['count'] and one['skill'] == pytest.approx(other['skill'], abs=1e-4)
-        assert live['surprise']['median'] == pytest.approx(offline['surprise']['median'], abs=1e-5)
-    assert live['real_time']['measured'] and 0 < live['real_time']['age_ms']['p50'] < 1000
+    for _ in range(3):  # until the machine keeps up
+        assert main([str(argument) for argument in arguments]) == 0
+        (found,) = json.loads((out / 'report.json').read_text())['runs']
+        (live,) = found['recordings'][0]['cameras']
+        if all(live[key] == offline[key] for key in ('counts', 'slices', 'forecasts')):
+            break
+        slower()
+    assert set(live) == set(offline) - {'kept'} and live['counts'] == offline['counts']
+    assert live['slices'] == offline['slices'] == 13
+    for one, other in zip(live['skill'], offline['skill'], strict=True):
+        assert one['count'] == other['count'] and one['skill'] == pytest.approx(other['skill'], abs=1e-4)
+    assert live['surprise']['median'] == pytest.approx(offline['surprise']['median'], abs=1e-5)
+    assert live['real_time']['measured'] and live['real_time']['age_ms']['p50'] > 0
     assert live['stages']['encode']['ms']['p50'] > 0 and [f['kind'] for f in live['faults']] == ['clock']
     assert 'Played through real nodes' in (out / 'report.html').read_text()
     assert list((out / 'live').glob('*/camera0/bag/*.mcap'))
