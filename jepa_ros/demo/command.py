@@ -24,9 +24,10 @@ import signal
 from pathlib import Path
 
 from jepa_ros.errors import JepaError
+from jepa_ros.paths import PROMOTED
 
 CELL = 'conveyor'
-DEFAULT_RECORDING, DEFAULT_BUNDLE = 'conveyor', 'conveyor_vjepa'
+DEFAULT_RECORDING = 'conveyor'
 OF_CELL = {'picks': 3, 'seed': None, 'speed': 1.0, 'no_film': False, 'params_file': ''}
 OF_RECORDING = {'topic': None, 'rate': 1.0, 'image_transport': 'auto'}
 
@@ -43,7 +44,7 @@ def configure(parser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--video', metavar='FILE', help='video file')
     source.add_argument('--bag', metavar='PATH', help='rosbag2 directory or file, or ROS 1 .bag')
-    parser.add_argument('--bundle', default=DEFAULT_BUNDLE, help='engine bundle (default: %(default)s)')
+    parser.add_argument('--bundle', default=PROMOTED, help='engine bundle (default: %(default)s)')
     parser.add_argument('--out', type=Path, default='jepa_demo', metavar='DIR', help='default: ./%(default)s')
     parser.add_argument('--seconds', type=_positive, metavar='S',
                         help='end after so many seconds of frames (default for the cell: 60 simulated ones)')
