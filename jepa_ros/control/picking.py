@@ -448,7 +448,7 @@ class Picker:
         again = self._beside < AGAIN and not (self._doubt or self._coming())
         clear = track.belt_height + track.handle_height + self.settings.hover
         if self._tool.position[2] > (self._handle.position[2] + CLEAR if again else clear):
-            return self._go(PickState.WAITING)
+            return self._go(PickState.APPROACHING if again else PickState.WAITING)
         return self._twist_of((0.0, 0.0, VERTICAL) + (self._handle.velocity if again else np.zeros(3)))
 
     # What they share.

@@ -54,6 +54,12 @@ def _success(report) -> page.Html:
     return page.join(
         [
             page.heading('Picked'),
+            page.row(
+                [
+                    page.figure(_intervals(report, subset), f'{subset}: picked, with the 95 % interval')
+                    for subset in ('all', 'hidden or disturbed')
+                ]
+            ),
             page.table(
                 [
                     'contender', 'picked', '% (95 %)', 'hidden or disturbed', 'neither', 's to pick', 'attempts',
@@ -91,6 +97,16 @@ def _success(report) -> page.Html:
     )  # fmt: skip
 
 
+def _intervals(report, subset: str) -> str | None:
+    return plots.estimates(
+        [
+            plots.Estimate(name, *(_hundred(found[subset][key]) for key in ('low', 'rate', 'high')), series)
+            for series, (name, found) in enumerate(report['success'].items())
+        ],
+        'picked, %',
+    )
+
+
 def _row(report, name: str, found: dict) -> list:
     every = found['all']
     why = ', '.join(f'{reason} {count}' for reason, count in sorted(report['why'][name].items()))
@@ -123,7 +139,6 @@ def _errors(report) -> page.Html:
         )
     header = ['contender', 'kind', 'horizon, s', 'instants', 'median, cm', '90th percentile', 'along', 'across', 'up',
               'in 90 % ellipse', 'of the picture']  # fmt: skip
-    at_target = [row for rows in report['errors_at_0.2'].values() for row in rows]
     return page.join(
         [
             page.heading('Handle error of the published path'),
@@ -132,7 +147,6 @@ def _errors(report) -> page.Html:
                 page.details(
                     title,
                     [page.table(header, _error_rows(report[key]), words=2)],
-                    opened=key == 'errors_at_0.2' and bool(at_target),
                 )
                 for title, key in (
                     ('on belts of 0.15 to 0.25 m/s', 'errors_at_0.2'),
