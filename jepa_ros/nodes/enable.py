@@ -8,7 +8,8 @@ import sys
 import rclpy
 from std_srvs.srv import SetBool
 
-AGAIN = 1.0  # s after a call that was refused or lost
+ANSWER = 5.0  # s that an answer may take
+AGAIN = 0.25  # s after a call that was refused
 
 
 def main(args: list[str] | None = None) -> int:
@@ -27,12 +28,12 @@ def main(args: list[str] | None = None) -> int:
         while True:
             client.wait_for_service()
             answer = client.call_async(SetBool.Request(data=True))
-            rclpy.spin_until_future_complete(node, answer, timeout_sec=AGAIN)
+            rclpy.spin_until_future_complete(node, answer, timeout_sec=ANSWER)
             if answer.done() and answer.result().success:
                 return 0
             client.remove_pending_request(answer)
             if answer.done():  # it said no: it is not active yet
-                rclpy.spin_once(node, timeout_sec=AGAIN / 4)
+                rclpy.spin_once(node, timeout_sec=AGAIN)
     except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
         return 0
     finally:
