@@ -276,6 +276,7 @@ def _print(console, found: dict) -> None:
         if not recording['cameras']:
             table.add_row(state + escape(recording['name']))
     console.print(table)
+    _print_probes(console, found['recordings'])
     _print_faults(console, found['recordings'])
     said = [f'{total["recordings"]} recordings', f'{total["failed"]} failed']
     if total['speed']:
@@ -286,6 +287,24 @@ def _print(console, found: dict) -> None:
         lost = f'{total["real_time_lost"]:.1%} of the slices' if total['real_time_lost'] else 'nothing'
         said.append(f'{lost} lost in {"" if found["live"] else "simulated "}real time')
     console.print('; '.join(said), highlight=False)
+
+
+def _print_probes(console, recordings: list[dict]) -> None:
+    """Print what the probes read now and at the furthest horizon."""
+    for recording in recordings:
+        for camera in recording['cameras']:
+            for probe in camera.get('probes', []):
+                now, last = probe['rows'][0], probe['rows'][-1]
+                words = f'{now["error"]:.3g} now (the mean: {now["mean_error"]:.3g})'
+                if last['horizon']:
+                    words += (
+                        f', with the change read {last["change_error"]:.3g} at {last["horizon"]:.2g} s '
+                        f'(expecting what is now: {last["hold_error"]:.3g})'
+                    )
+                name = ' '.join(filter(None, [recording['name'], camera['topic']]))
+                console.print(
+                    f'{name}: median error of {probe["source"]} {words}', markup=False, highlight=False, soft_wrap=True
+                )
 
 
 def _print_faults(console, recordings: list[dict], most: int = 12) -> None:

@@ -113,7 +113,8 @@ def _print(console, report: dict) -> None:
         '95 %',
         title=report['bundle']['name'],
     )
-    for row in report['summary']:
+    shortest = report['settings'][0]['horizon']
+    for row in (row for row in report['summary'] if row['horizon'] == shortest):
         cells = []
         for name in ('relative', 'area'):
             found = row[name]
@@ -122,6 +123,7 @@ def _print(console, report: dict) -> None:
         context, horizon = context_words(row['context']), f'{row["horizon"]:g}'
         table.add_row(row['kind'], context, horizon, str(row['pairs']), *cells)
     console.print(table)
+    console.print('further horizons are in the report', highlight=False)
     console.print(report['host'], highlight=False)
 
 

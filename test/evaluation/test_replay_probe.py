@@ -97,7 +97,7 @@ def test_elements_can_be_chosen(monkeypatch):
     assert probed(monkeypatch, source='/place:y')['names'] == ['y']
 
 
-def test_topics_and_tables_come_into_the_report_and_what_is_not_there_is_a_fault(tiny, tmp_path):
+def test_topics_and_tables_come_into_the_report_and_what_is_not_there_is_a_fault(tiny, tmp_path, capsys):
     logs = [START_NS + i * STEP_NS for i in range(100)]
     pictures = [(log, image_message(i * 2 // 5, log, True)) for i, log in enumerate(logs)]
     points = [(log, point_message(i / 100, 0.5, 1.0, log)) for i, log in enumerate(logs)]
@@ -117,4 +117,5 @@ def test_topics_and_tables_come_into_the_report_and_what_is_not_there_is_a_fault
     first = one['probes'][0]
     assert first['rows'][0]['count'] == first['slices'] == one['slices'] and 'series' not in first
     assert first['rows'][0]['error'] < 0.5 * first['rows'][0]['mean_error'], 'brightness tells the time'
+    assert 'b /camera: median error of /truth' in capsys.readouterr().out
     assert 'What a linear probe reads of /truth' in (out / 'report.html').read_text()
