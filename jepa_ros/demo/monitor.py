@@ -13,11 +13,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import SetBool
 
@@ -28,9 +28,15 @@ from jepa_ros.demo.topics import Topics
 from jepa_ros.nodes.messages import read_futures, read_latents
 from jepa_ros.nodes.transport import heard_at_once, prepare_process
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 Handler = Callable[[bytes, int], None]
 # Each of the default ones is one more thing to wait for, which a process that hears some thirty topics feels.
 NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
+INFORMED = hasattr(Subscription, 'CallbackType')  # of when a message came; not on Humble
 LOOK = 0.05  # s between two looks at the ROS graph, which tells nobody of its changes
 
 
@@ -157,13 +163,14 @@ class Monitor:
 
         def arrived(cdr: bytes, info: dict) -> None:
             # when the middleware got it: this thread may come to it later. Not all middlewares say.
-            arrived_ns = info['received_timestamp'] or time.time_ns()
+            arrived_ns = info.get('received_timestamp') or time.time_ns()
             self._recorder.write(topic, arrived_ns, cdr)
             with self.lock:
                 handle(cdr, arrived_ns)
                 self.lock.notify_all()
 
-        self._node.create_subscription(kind, topic, arrived, qos, raw=True, event_callbacks=NO_EVENTS)
+        heard = arrived if INFORMED else lambda cdr: arrived(cdr, {})
+        self._node.create_subscription(kind, topic, heard, qos, raw=True, event_callbacks=NO_EVENTS)
 
     def _on_camera(self, cdr: bytes, arrived_ns: int) -> None:
         self._figures.camera(header_stamp(cdr), arrived_ns)
