@@ -16,7 +16,8 @@ _HOW = (
     'of the latents from what was forecast for them, the mean over all places of the picture. '
     'Relative: in which share of the pairs the impossible clip is the more surprising one, by the mean over time. '
     'Area under the curve: how likely any impossible clip is more surprising than any possible one, by its highest '
-    'moment. Both are 0.5 for a network that notices nothing. Intervals of 95 %: bootstrap over pairs.'
+    'moment. Both are 0.5 for a network that notices nothing. Intervals of 95 %: '
+    'Wilson’s of the first, of the second a bootstrap over pairs, which says nothing where all pairs agree.'
 )
 _HIDDEN = (
     'Vanish and appear belong together: where something ends up missing, less happens in the picture, and less '
@@ -111,9 +112,7 @@ def violations_page(report: dict, gallery: Gallery) -> str:
 
 def _sentence(row: dict) -> str:
     low, high = row['relative']['low'], row['relative']['high']
-    if low is None:
-        verdict = 'too few pairs to say'
-    elif low > 0.5:
+    if low > 0.5:
         verdict = 'noticed'
     elif high < 0.5:
         verdict = 'the possible clip surprises more'

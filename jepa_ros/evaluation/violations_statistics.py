@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jepa_ros.evaluation.audit.statistics import RESAMPLES, Interval, bootstrap_mean, expanded
+from jepa_ros.evaluation.audit.statistics import RESAMPLES, Interval, expanded
+from jepa_ros.evaluation.rollout_statistics import wilson
 
 #: What happens behind a screen, in both directions: whoever takes an empty belt for dull is wrong in one of them.
 HIDDEN = ('vanish', 'appear')
@@ -17,9 +18,12 @@ def relative(possible: Sequence[float], impossible: Sequence[float]) -> Interval
     """
     Return in which share of the pairs the impossible clip surprises more; a tie is half. 0.5 is chance.
 
+    The interval is Wilson's, which a few pairs that all agree do not shrink to nothing.
+
     :param possible: surprise of the possible clips; `impossible`: of their others, in the same order.
     """
-    return bootstrap_mean(_wins(np.asarray(impossible, float), np.asarray(possible, float)))
+    wins = _wins(np.asarray(impossible, float), np.asarray(possible, float))
+    return Interval(float(wins.mean()), *wilson(wins.sum(), len(wins)), 0.95, len(wins))
 
 
 def area(possible: Sequence[float], impossible: Sequence[float], seed: int = 0) -> Interval:
@@ -46,7 +50,7 @@ def summary(pairs: Sequence[dict]) -> list[dict]:
     :param pairs: as `violations.watch_all` gives them.
     :returns: a row for each kind, for vanish and appear together, and for all where there are several, and each
         setting: ``kind``, ``context``, ``horizon``, ``pairs``, ``relative`` (of the means over time) and ``area``
-        (of the highest), each with ``value``, ``low`` and ``high`` (None where two pairs would be needed).
+        (of the highest), each with ``value``, ``low`` and ``high`` (None for the area of a single pair).
     """
     kinds = list(dict.fromkeys(pair['kind'] for pair in pairs))
     groups = {kind: {kind} for kind in kinds}

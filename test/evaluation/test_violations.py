@@ -72,7 +72,7 @@ def test_the_planted_kind_is_found_and_the_other_is_chance(report):
 
 def test_the_page_says_what_was_noticed_and_shows_the_pairs(report):
     html = report[1]
-    assert 'jump: noticed (relative 1.00, 3 pairs)' in html and 'still: cannot be told from chance' in html
+    assert 'jump: cannot be told from chance (relative 1.00, 3 pairs)' in html, 'three are too few'
     assert html.count('<img') == 8 and 'most clearly told apart' in html and '3 slices' in html
 
 
@@ -129,6 +129,11 @@ def test_changing_the_sides_mirrors_both_figures(pairs):
         one, other = figure(possible, impossible), figure(impossible, possible)
         assert one.estimate + other.estimate == pytest.approx(1)
         assert 0 <= one.estimate <= 1 and one.count == len(pairs)
+
+
+def test_three_pairs_that_agree_show_nothing_and_four_do():
+    lows = [relative([0] * count, [1] * count).low for count in (1, 3, 4, 40)]
+    assert lows[1] < 0.5 < lows[2] < lows[3] < 1 and lows[0] > 0
 
 
 def test_what_happens_behind_the_screen_counts_in_both_directions():
