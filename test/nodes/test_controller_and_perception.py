@@ -73,7 +73,7 @@ def test_a_camera_that_stops_perception_that_is_killed_and_another_model_stop_th
             perception.process.kill()
             arm.wait_stopped('futures')
         with perceive(other) as perception:
-            arm.wait_stopped('are from model')
+            arm.wait_stopped('expected futures of model')
             assert perception.stop() == 0
         with perceive(bundle) as perception:
             arm.wait_moving()
