@@ -49,7 +49,8 @@ def verdict(probe: Probe, margins: dict[str, Difference], learned: float) -> str
     found = [margins[name] for name in ORDERLESS if name in margins]
     if len(found) == len(ORDERLESS) and all(gain.low > 0 for gain in found):
         return 'temporal'
-    if any(gain.high <= max(0.0, NEGLIGIBLE * learned) for gain in found):
+    # Of what was not learned, nothing is said.
+    if any(gain.high < 0 or (learned > 0 and gain.high <= NEGLIGIBLE * learned) for gain in found):
         return 'not temporal'
     return 'undecided'
 

@@ -80,6 +80,8 @@ def test_a_task_is_temporal_when_it_beats_both_clips_without_order(shuffled, las
 def test_where_nothing_was_learned_nothing_is_said():
     margins = {'shuffled': gain(-0.02, 0.03), 'last': gain(-0.02, 0.03)}
     assert verdict(Classes(), margins, learned=-0.1) == 'undecided'
+    same = {'shuffled': gain(0.0, 0.0), 'last': gain(0.0, 0.0)}
+    assert verdict(Classes(), same, learned=0.0) == 'undecided'
     static = Classes()
     static.temporal = False
     assert verdict(static, {}, 0.4) == 'static'
