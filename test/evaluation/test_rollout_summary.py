@@ -14,7 +14,7 @@ from jepa_ros.evaluation.rollout_summary import class_of, error_rows, hidden_sha
 
 def episode(seed, picked=True, hidden=0.0, disturbed=False, speed=0.2, error=1.0, **more):
     """One as `Episode.run` returns it, with two instants whose paths are off by `error` cm along the belt."""
-    rows = [[0.1, error, 0, 0, 0, 0, 1, 1, speed], [0.4, error, 0, 0, int(hidden > 0), int(disturbed), 0, 1, speed]]
+    rows = [[0.1, error, 0, 0, 0, 0, 1, 1, speed], [0.4, error, 0, 0, int(bool(hidden)), int(disturbed), 0, 1, speed]]
     return {
         'contender': 'x', 'latency': 0.03, 'seed': seed, 'speed': speed, 'covered': True,
         'outcome': 'picked' if picked else 'lost', 'why': '' if picked else 'missed', 'reason': '',
