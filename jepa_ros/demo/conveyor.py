@@ -15,11 +15,7 @@ from jepa_ros.demo.run import play
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.errors import JepaError
 from jepa_ros.nodes.graph import NodeSpec, conveyor_graph
-from jepa_ros.sim.arm import Station
 from jepa_ros.sim.hall import import_mujoco
-
-#: Where bins are put down, so that the next one can be taken: the rack of a station in the middle of where they are drawn.
-RACK = Station(0.80, -0.54, 0.0).rack.tolist()
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def graph(options: ConveyorOptions, bundle: Bundle) -> list[NodeSpec]:
     own = {
         'conveyor_sim': {'autostart': False},
         'perception': {'publish': readout.publish},
-        'controller': {'readout': readout.name, 'place': RACK},
+        'controller': {'readout': readout.name},
     }
     specs = conveyor_graph(
         speed=options.speed,

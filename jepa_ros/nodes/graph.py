@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jepa_ros.control.picking import PickSettings
 from jepa_ros.paths import find_config
+from jepa_ros.sim.arm import Station
 
 PACKAGE = 'jepa_ros'
 IMAGE_TOPIC = 'camera/image_raw'  # what a camera node named `camera` publishes, and perception's default
@@ -18,6 +19,8 @@ SIMULATED = {
     'camera_pose': 'conveyor_sim/camera_pose', 'tool': 'conveyor_sim/tool', 'joint_states': 'joint_states',
     '~/twist': 'controller/twist', '~/gripper': 'controller/gripper',
 }
+#: Where the simulator's bins are put down, m: the rack of a station in the middle of where they are drawn.
+RACK = Station(0.80, -0.54, 0.0).rack.tolist()
 #: Those of a robot with MoveIt Servo and a forward command controller, as far as these have names for them.
 ROBOT = {
     'camera_pose': 'camera/pose', 'tool': 'tool', 'joint_states': 'joint_states',
@@ -146,11 +149,12 @@ def conveyor_graph(*, sim: bool = True, speed: float = 1.0, seed: int | None = N
                          ('twist', robot['~/twist']), ('gripper', robot['~/gripper'])),
     }
     nodes = perception_graph(**perception)
-    if sim and speed < 1:
-        silence = {'max_silence': min(PickSettings().watchdog.max_silence / speed, 10.0)}
-        nodes = [replace(node, parameters=node.parameters | silence) if node.name == 'controller' else node
-                 for node in nodes]
     if sim:
+        own: dict = {'place': RACK}
+        if speed < 1:
+            own['max_silence'] = min(PickSettings().watchdog.max_silence / speed, 10.0)
+        nodes = [replace(node, parameters=node.parameters | own) if node.name == 'controller' else node
+                 for node in nodes]
         given = {'real_time_factor': speed, **({} if seed is None else {'seed': seed})}
         cell = NodeSpec('conveyor_sim_node', 'conveyor_sim', perception.get('namespace', ''), given,
                         _parameter_files('conveyor_sim', perception.get('params_file', '')),

@@ -273,6 +273,11 @@ class Config:
     init_model: str = _key(
         '', 'which published model init_from is (vjepa2-vitl, ...); empty: a checkpoint of jepa train'
     )
+    init_which: str = _key(
+        'target_encoder',
+        'which weights of a checkpoint of jepa train: target_encoder, or encoder, which a target that moves slowly '
+        'has not caught up with after a short run',
+    )
     stages: list[str] = _key(['pretraining', 'heads'], 'what is trained, in this order')
     clip: float = _key(1.0, 'largest norm of the gradient of a module; 0: not clipped')
     bf16: bool | None = _key(
@@ -319,6 +324,7 @@ class Config:
         for key, found, choice in (
             ('stages', self.stages, STAGES),
             ('parallel', [self.parallel], PARALLEL),
+            ('init_which', [self.init_which], ('target_encoder', 'encoder')),
             ('pretraining.objective', [self.pretraining.objective], ('vjepa', 'ijepa')),
             ('pretraining.norm', [self.pretraining.norm], ('l1', 'l2', 'smooth_l1')),
         ):

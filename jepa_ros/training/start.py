@@ -25,7 +25,10 @@ def start_from(model, config):
             f'init_from must be a checkpoint of jepa train or published weights, found no file {path}'
         )
     found = None if config.init_model else models.load(path)[1]
-    weights = found.target.state_dict() if found else _published(path, model, config)
+    if found:
+        weights = (found.encoder if config.init_which == 'encoder' else found.target).state_dict()
+    else:
+        weights = _published(path, model, config)
     if config.encoder.tubelet > 1 and weights[patch_embedding(weights)].shape[2] == 1:
         weights = inflate_from_image(weights, config.encoder.tubelet)
     _fits(weights, model.encoder.state_dict(), path)

@@ -132,6 +132,22 @@ def test_a_published_image_encoder_is_inflated_and_its_licence_is_kept(values, t
     )
 
 
+@pytest.mark.parametrize(('which', 'name'), [('encoder', 'encoder'), ('target_encoder', 'target')])
+def test_a_run_starts_from_the_target_encoder_or_from_the_encoder(which, name, values, tmp_path):
+    config = configuration.from_dict({**values, 'init_from': str(tmp_path / 'last.pt'), 'init_which': which})
+    first = models.Model(config)
+    for parameter in first.target.parameters():
+        parameter.data += 1.0
+    models.save(
+        tmp_path / 'last.pt', {'config': configuration.to_dict(config), 'model': first.state_dict(), 'step': 1}
+    )
+    ours = models.Model(config)
+    assert 'encoder' in start.start_from(ours, config)
+    for key, value in getattr(first, name).state_dict().items():
+        assert torch.equal(ours.encoder.state_dict()[key], value)
+        assert torch.equal(ours.target.state_dict()[key], value)
+
+
 def test_another_number_of_heads_is_refused_though_the_shapes_fit(values, tmp_path, monkeypatch):
     model, _ = published('vjepa2-vitl', tmp_path)
     monkeypatch.setitem(families.MODELS, 'vjepa2-vitl', replace(model, size=replace(model.size, heads=4)))
