@@ -234,6 +234,7 @@ class PickTask(Task):
 
     def _on_info(self, message: CameraInfo) -> None:
         if np.any(message.d):
+            self._info = None  # or the next pose of the camera would calibrate it with what came before
             self._uncalibrate('expected the camera_info of a rectified image, found distortion '
                               f'{list(message.d)}')
             return
@@ -244,6 +245,7 @@ class PickTask(Task):
         try:
             self._camera = *_read_pose(message.pose), message.header.frame_id
         except RefusedError as error:
+            self._camera = None
             self._uncalibrate(f'the pose of the camera was refused: {error}')
             return
         self._calibrate()
