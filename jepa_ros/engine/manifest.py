@@ -48,11 +48,13 @@ class Architecture:
     :param layers: L
     :param heads: attention heads
     :param mlp_width: hidden width of the feed-forward layers
+    :param stem: how patches become tokens: ``linear``, one projection, or ``hierarchical``, in steps
     """
 
     layers: int
     heads: int
     mlp_width: int
+    stem: str = 'linear'
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,9 @@ def describe(config, model, state, name, sha256, precision='fp32'):
         ),
         precision=precision,
         stream=stream,
-        architecture=Architecture(len(encoder.blocks), encoder.heads, sizes.size(of_encoder.size).mlp_width),
+        architecture=Architecture(
+            len(encoder.blocks), encoder.heads, sizes.size(of_encoder.size).mlp_width, of_encoder.stem
+        ),
         forecaster=forecaster,
         readout=readout,
         files=placeholders(forecaster is not None, readout is not None),

@@ -97,6 +97,7 @@ def test_a_readout_learns_where_to_look_and_what_is_told_of_the_point():
     torch.manual_seed(0)
     head = PointReadout(EncoderConfig(image_size=(32, 64), patch=16), 16, width=32, depth=1, heads=2, attributes=1)
     optimiser, dt = torch.optim.AdamW(head.parameters(), 3e-3), torch.zeros(64)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 300)
 
     def draw(generator):
         token = torch.randint(8, (64,), generator=generator)
@@ -108,14 +109,16 @@ def test_a_readout_learns_where_to_look_and_what_is_told_of_the_point():
         return futures, label
 
     generator = torch.Generator().manual_seed(1)
-    for step in range(150):
+    for step in range(300):
         futures, label = draw(generator)
         if step % 2:
             label[:, 2] = torch.nan
         loss = objectives.readout(head, futures, dt, label).mean()
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)  # as the trainer does
         optimiser.step()
+        rate.step()
     futures, label = draw(generator)
     point, _, mean, _ = head(futures, dt)
     assert (point - label[:, :2]).norm(dim=-1).median() < 0.05

@@ -176,11 +176,12 @@ class RandomEncoder(ClipEncoder):
             manifest.tubelet,
             window,
             manifest.slice_period,
+            shape.stem,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._net = Encoder(config).eval()
-        about = shape.layers, manifest.mode, manifest.image_size, manifest.tubelet, window
+        about = shape.layers, shape.stem, manifest.mode, manifest.image_size, manifest.tubelet, window
         self.key = '-'.join(map(str, (f'random{seed}', names[0], *about)))
 
     def encode(self, images, stamps_ns, geometry):

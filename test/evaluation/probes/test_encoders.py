@@ -98,8 +98,9 @@ def test_raw_pixels_are_the_colours_of_each_patch_and_where_it_is(tiny):
 def test_a_random_encoder_has_the_shape_of_the_real_one_and_repeats():
     pytest.importorskip('torch', reason='torch is not installed (the train extra)')
     bundle = Bundle.load('conveyor_vjepa')
-    images = np.random.default_rng(0).integers(0, 255, (4, 96, 128, 3)).astype(np.uint8)
-    given = images, STAMPS[:4], Geometry(128, 96, 0, 0, 128, 96)
+    height, width = bundle.manifest.image_size
+    images = np.random.default_rng(0).integers(0, 255, (4, height, width, 3)).astype(np.uint8)
+    given = images, STAMPS[:4], Geometry(width, height, 0, 0, width, height)
     one, again, other = (RandomEncoder(bundle.manifest, seed).encode(*given)[0] for seed in (0, 0, 1))
     real = BundleEncoder(bundle).encode(*given)[0]
     assert one.shape == real.shape and (one == again).all() and not np.allclose(one, other)
