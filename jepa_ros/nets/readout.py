@@ -49,16 +49,19 @@ class PointReadout(nn.Module):
         if self.attributes is not None:
             nn.init.constant_(self.attributes.bias[attributes:].data, 5 * FIRST_STD)
 
-    def forward(self, futures, dt):
+    def forward(self, futures, dt, votes=False):
         """
         The mean and covariance of all votes.
 
         :param futures: float [K, N, D_future].
         :param dt: float [K], seconds.
+        :param votes: return the `Votes` instead: what training asks for. (Sharded weights are whole in a call of
+            the module alone.)
         :returns: point float [K, 2] (x, y in 0..1 of the model's image), covariance float [K, 2, 2]; with
             attributes also their mean and standard deviation, float [K, A] each.
         """
-        return self.moments(self.votes(futures, dt))
+        found = self.votes(futures, dt)
+        return found if votes else self.moments(found)
 
     def moments(self, votes):
         """

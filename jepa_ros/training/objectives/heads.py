@@ -85,7 +85,7 @@ def readout(head, futures, dt, label):
     :returns: float [M], nats.
     """
     with torch.autocast(futures.device.type, enabled=False):  # a likelihood divides by small variances
-        votes = head.votes(futures.float(), dt)
+        votes = head(futures.float(), dt, votes=True)
         point, covariance, *attributes = head.moments(votes)
         loss = point_likelihood(point, covariance, label[:, :2])
         if attributes:

@@ -157,11 +157,14 @@ class Pretraining(Stage):
 
     def _readout(self, v, times, labels):
         """Of the labelled slices, each from its own latents and those before it."""
-        found = self._read(v, times, labels)
-        if found is None:  # a gradient of zero: every process of a run must have one
-            return 0.0 * sum(parameter.sum() for parameter in self.model.readout.parameters())
+        found, weight = self._read(v, times, labels), 1.0
+        if found is None:  # every process of a run must take part, with a gradient of zero
+            anywhere = torch.full_like(labels[:1], torch.nan)
+            anywhere[..., :2] = 0.5
+            found, weight = self._read(v[:1], times[:1], anywhere), 0.0
         latents, label = found
-        return objectives.readout(self.model.readout, latents, label.new_zeros(len(label)), label).mean()
+        loss = objectives.readout(self.model.readout, latents, label.new_zeros(len(label)), label)
+        return weight * loss.mean()
 
     def _read(self, v, times, labels):
         """Latents float [M, N, D] and labels float [M, 2 + A] of the labelled slices; None without any."""
