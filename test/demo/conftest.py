@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from bundles import make_bundle
 from children import WITHOUT_GPU
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
 
 
 @pytest.fixture(scope='session')
@@ -45,6 +47,15 @@ class Demo:
 
     def figures(self) -> dict:
         return json.loads((self.out / 'figures.json').read_text())
+
+    def recorded(self) -> dict[str, int]:
+        """How many messages of each topic the bag has; every one can be read."""
+        with AnyReader([self.out / 'bag'], default_typestore=get_typestore(Stores.LATEST)) as reader:
+            counts = {connection.topic: 0 for connection in reader.connections}
+            for connection, _, data in reader.messages():
+                reader.deserialize(data, connection.msgtype)
+                counts[connection.topic] += 1
+        return counts
 
     def log(self, name: str) -> str:
         return (self.out / 'logs' / f'{name}.log').read_text()

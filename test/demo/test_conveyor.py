@@ -4,14 +4,11 @@
 import json
 import re
 import signal
-from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 from bundles import make_bundle
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
 
 from jepa_ros.demo.conveyor import ConveyorOptions, graph
 from jepa_ros.demo.topics import PickingTopics, Topics
@@ -41,15 +38,6 @@ def cell(demo, tmp_path):
     return lambda *arguments, **more: demo('conveyor', '--params-file', parameters, *arguments, **more)
 
 
-def recorded(out: Path) -> dict[str, int]:
-    with AnyReader([out / 'bag'], default_typestore=get_typestore(Stores.LATEST)) as reader:
-        counts = {connection.topic: 0 for connection in reader.connections}
-        for connection, _, data in reader.messages():
-            reader.deserialize(data, connection.msgtype)
-            counts[connection.topic] += 1
-    return counts
-
-
 def children(process) -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children(recursive=True)
             if any(node in ' '.join(child.cmdline()) for node in NODES)]
@@ -64,7 +52,7 @@ def test_from_the_first_frame_to_the_last_second(cell):
     assert found['futures'] > 0 and found['future_age_s']['p50'] > 0, str(run)
     assert found['picked'] == 0 and found['picks'] == []
     assert abs(sum(found['states'].values()) - 1) < 0.01, 'the controller was enabled and said what it did'
-    counts = recorded(run.out)
+    counts = run.recorded()
     assert counts == found['recorded']
     assert all(counts.get(topic) for topic in (*ALWAYS, Topics().camera, Topics().futures, '/perception/model')), counts
     page = (run.out / 'index.html').read_text()
@@ -82,7 +70,7 @@ def test_ctrl_c_ends_all_and_keeps_what_came(cell):
     assert run.end() == 130, str(run)
     assert psutil.wait_procs(nodes, timeout=30)[1] == []
     assert run.figures()['simulated_s'] > 0
-    assert recorded(run.out) == json.loads((run.out / 'figures.json').read_text())['recorded']
+    assert run.recorded() == json.loads((run.out / 'figures.json').read_text())['recorded']
     assert (run.out / 'index.html').exists() and not (run.out / 'conveyor.mp4').exists()
 
 

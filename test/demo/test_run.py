@@ -17,8 +17,6 @@ import pytest
 from bundles import make_bundle
 from children import PATIENCE, WITHOUT_GPU
 from recorded import CAMERA, camera, write_bag, write_video
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
 
 from jepa_ros.images import decode_compressed
 
@@ -54,15 +52,6 @@ def frames_in(line: str) -> int:
     return int(found[1]) if found else 0
 
 
-def recorded(out: Path) -> dict[str, int]:
-    with AnyReader([out / 'bag'], default_typestore=get_typestore(Stores.LATEST)) as reader:
-        counts = {connection.topic: 0 for connection in reader.connections}
-        for connection, _, data in reader.messages():
-            reader.deserialize(data, connection.msgtype)
-            counts[connection.topic] += 1
-    return counts
-
-
 def test_a_recording_from_its_first_frame_to_its_end(demo, video, bundle):
     # All frames reach perception, which takes two of three, two to a slice; three slices are the context.
     # On a busy machine the camera is not on time, and a frame more or less is taken; one that is too busy for
@@ -89,7 +78,7 @@ def test_a_recording_from_its_first_frame_to_its_end(demo, video, bundle):
 def test_everything_published_is_in_the_bag(demo, video):
     run = demo('--video', video)
     assert run.end() == 0, str(run)
-    counts = recorded(run.out)
+    counts = run.recorded()
     assert counts == run.figures()['recorded']
     assert counts[CAMERA] == 40 and counts['/perception/latents'] > 3 and counts['/perception/model'] == 1
     assert counts['/controller/twist'] and counts['/diagnostics'] and counts['/rosout']
@@ -117,7 +106,7 @@ def test_ctrl_c_ends_all_and_keeps_what_came(demo, long_video):
     assert run.end() == 130, str(run)
     assert psutil.wait_procs(children, timeout=PATIENCE)[1] == []
     assert 2 < run.figures()['frames']['delivered'] < 40
-    assert recorded(run.out) == run.figures()['recorded']
+    assert run.recorded() == run.figures()['recorded']
     assert (run.out / 'contact_sheet.png').exists()
 
 
@@ -135,7 +124,7 @@ def test_a_child_that_dies_is_named_with_its_last_lines(demo, long_video):
     assert run.end() == 1, str(run)
     assert 'jepa: error: perception was ended by SIGKILL' in run.stderr
     assert "bundle 'tiny_stream'" in run.stderr, 'the last lines of its log are missing'
-    assert recorded(run.out) == run.figures()['recorded']
+    assert run.recorded() == run.figures()['recorded']
 
 
 def test_a_single_frame_is_too_short_and_no_fault(demo, tmp_path):
