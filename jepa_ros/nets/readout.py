@@ -42,6 +42,8 @@ class PointReadout(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.vote = nn.Linear(width, 6)  # weight, offset x and y, lower triangle of the vote's covariance
         self.attributes = nn.Linear(width, 2 * attributes) if attributes else None
+        # ln of the factor on the covariance that validation asks for: at dt = 0, and its slope per second.
+        self.register_buffer('calibration', torch.zeros(2))
         initialise(self, self.blocks)
         # A vote that began as narrow as MIN_STD would pull at the nearest token alone, and hard.
         nn.init.constant_(self.vote.bias[3:4].data, FIRST_STD)
@@ -51,7 +53,7 @@ class PointReadout(nn.Module):
 
     def forward(self, futures, dt, votes=False):
         """
-        The mean and covariance of all votes.
+        The mean and calibrated covariance of all votes.
 
         :param futures: float [K, N, D_future].
         :param dt: float [K], seconds.
@@ -61,11 +63,15 @@ class PointReadout(nn.Module):
             attributes also their mean and standard deviation, float [K, A] each.
         """
         found = self.votes(futures, dt)
-        return found if votes else self.moments(found)
+        if votes:
+            return found
+        point, covariance, *attributes = self.moments(found)
+        factor = (self.calibration[0] + self.calibration[1] * dt).exp()
+        return point, factor[:, None, None] * covariance, *attributes
 
     def moments(self, votes):
         """
-        The mean and covariance of votes, as `forward` gives them.
+        The mean and covariance of votes, as `forward` gives them, before the covariance is calibrated.
 
         :param votes: `Votes`.
         """

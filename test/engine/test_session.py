@@ -210,6 +210,19 @@ def test_surprise_reaches_back_to_a_slice_that_is_far_enough(loaded):
     np.testing.assert_allclose(latents.surprise, np.square(latents.tokens - older).mean(axis=1), rtol=1e-4)
 
 
+def test_surprise_takes_what_the_newest_futures_foretold(loaded):
+    """One run of the forecaster less per step, and the same answer."""
+    asked, alone = open_session(loaded['stream']), open_session(loaded['stream'])
+    for k in range(3):
+        asked.step(tubelet(k)), alone.step(tubelet(k))
+    asked.forecast([0.13, 0.3])
+    runs = []
+    asked._forecaster.run = lambda feeds: runs.append(feeds)
+    found, expected = (of.step(frames_at([330, 380])).surprise for of in (asked, alone))
+    assert not runs
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_surprise_forgives_rounded_stamps(loaded):
     session = open_session(loaded['stream'])
     for k in range(4):  # three frames of a 30 Hz camera are 99.999999 ms

@@ -6,6 +6,7 @@ import copy
 import cv2
 import numpy as np
 import pytest
+from recorded import CAMERA, START_NS, STEP_NS, camera, point_message, vector_message, write_bag
 from training_values import VALUES
 
 from jepa_ros.training import config as configuration
@@ -35,6 +36,21 @@ def videos(tmp_path_factory):
         (root / split).mkdir()
         for seed in seeds:
             write_video(root / split / f'{seed}.mp4', seed)
+    return root
+
+
+@pytest.fixture(scope='session')
+def labelled_bags(tmp_path_factory):
+    """Folder with bags/train and bags/validation, whose handle and grasp are the same in every frame."""
+    root = tmp_path_factory.mktemp('labelled')
+    for split, frames in (('train', 40), ('validation', 30)):
+        stamps = [START_NS + i * STEP_NS for i in range(frames)]
+        topics = {
+            CAMERA: camera(frames),
+            '/handle': [(at, point_message(0.5, 0.4, 1.0, at)) for at in stamps],
+            '/grasp': [(at, vector_message([0.2, 0.3])) for at in stamps],
+        }
+        write_bag(root / 'bags' / split / 'labelled', topics)
     return root
 
 

@@ -6,7 +6,6 @@ along.
 
 import numpy as np
 import pytest
-from recorded import CAMERA, START_NS, STEP_NS, camera, point_message, vector_message, write_bag
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
@@ -61,16 +60,8 @@ def test_the_context_loss_of_an_image_encoder_is_refused(values):
         configuration.from_dict(values)
 
 
-def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, tmp_path):
+def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, labelled_bags, tmp_path):
     """On bags with labels; clips without any add nothing, and validation says how far the points are off."""
-    for split, frames in (('train', 40), ('validation', 30)):
-        stamps = [START_NS + i * STEP_NS for i in range(frames)]
-        topics = {
-            CAMERA: camera(frames),
-            '/handle': [(at, point_message(0.5, 0.4, 1.0, at)) for at in stamps],
-            '/grasp': [(at, vector_message([0.2, 0.3])) for at in stamps],
-        }
-        write_bag(tmp_path / 'bags' / split / 'labelled', topics)
     values['data'] |= {
         'train': ['train', 'bags/train'],
         'validation': ['bags/validation'],
@@ -82,7 +73,9 @@ def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, tmp_path
     values['readout'] = {'name': 'handle', 'attributes': {'grasp': 2}, 'width': 32, 'depth': 1, 'heads': 2}
     values['pretraining'] |= {'readout': 0.5}
     values['stages'] = ['pretraining']
-    run = Trainer(configuration.from_dict(values), tmp_path / 'run', [videos, tmp_path], tmp_path / 'cache')
+    run = Trainer(
+        configuration.from_dict(values), tmp_path / 'run', [videos, labelled_bags], tmp_path / 'cache'
+    )
     stage = run.stages[0]
     batch = [torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(0)]
     labels = batch[2]

@@ -13,6 +13,7 @@ from rosbags.typesys import Stores, get_typestore  # noqa: E402
 from jepa_ros.data.clips import Clip  # noqa: E402
 from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
+from jepa_ros.training import model as models  # noqa: E402
 from jepa_ros.training.stages.actions import moves  # noqa: E402
 from jepa_ros.training.stages.bank import latents_of  # noqa: E402
 from jepa_ros.training.trainer import Trainer  # noqa: E402
@@ -36,6 +37,34 @@ def test_heads_behind_a_bidirectional_encoder_never_read_what_has_seen_the_futur
     assert run.run()
     assert heads.bank[0].shape[:2] == (10, 5) and all(heads.batch(step)[4] == 2 for step in range(4))
     assert run.history[-1]['skill_0.1s'] < 1
+
+
+@pytest.mark.parametrize('window', [0, 4])
+def test_validation_calibrates_the_readout_and_judges_by_it(
+    values, videos, labelled_bags, tmp_path, monkeypatch, window
+):
+    """The checkpoint holds the calibration, and training does not feel it."""
+    monkeypatch.setattr('jepa_ros.training.stages.readings.FEWEST', 1)
+    values['data'] |= {
+        'train': ['train', 'bags/train'],
+        'validation': ['validation', 'bags/validation'],
+        'labels': {'handle': '/handle'},
+    }
+    values['readout'] = {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2}
+    values['encoder']['window'], values['heads']['window'] = window, 4
+    run = Trainer(
+        configuration.from_dict(values), tmp_path / 'run', [videos, labelled_bags], tmp_path / 'cache'
+    )
+    assert run.run()
+    judged = run.history[-1]
+    assert 0 < judged['readout_error'] < 1 and 0 < judged['inside'] <= 1
+    assert run.stages[1].score(judged) == -judged['readout']
+    readout = models.load(tmp_path / 'run' / 'last.pt')[1].readout
+    assert (readout.calibration != 0).any()
+    futures, dt = torch.randn(2, 6, readout.norm_in.normalized_shape[0]), torch.tensor([0.1, 0.3])
+    raw = readout.moments(readout(futures, dt, votes=True))[1]
+    factor = (readout.calibration[0] + readout.calibration[1] * dt).exp()
+    assert torch.allclose(readout(futures, dt)[1], raw * factor[:, None, None])
 
 
 @pytest.mark.parametrize('window', [0, 2])

@@ -121,11 +121,8 @@ class Actions(Stage):
         return {split: self._figures(encoded) for split, encoded in self._splits.items() if encoded}
 
     def _encoded(self, clips):
-        start = 0
-        for latents, times in splits.encode(self, clips, bank.latents_of):
-            found = np.stack([self._moves(clip) for clip in clips[start : start + len(latents)]])
-            start += len(latents)
-            known = self._known(latents, times, torch.from_numpy(found))
+        for encoded in splits.encode(self, clips, bank.latents_of, self._moves):
+            known = self._known(*encoded)
             if len(known[0]):
                 yield known
 

@@ -12,6 +12,7 @@ from jepa_ros.skill import SkillTable
 from jepa_ros.training import objectives
 from jepa_ros.training.clips import generator
 from jepa_ros.training.stages import bank, splits
+from jepa_ros.training.stages.readings import Readings
 from jepa_ros.training.stages.stage import Stage
 
 UNSEEN_WEIGHT = 0.25  # of a drawn label in the readout's loss: it teaches modesty, and takes few examples
@@ -101,35 +102,52 @@ class Heads(Stage):
     @torch.no_grad()
     def validate(self):
         """
-        Skill of the forecaster per horizon, and the spread of the latents, which stand still with the
-        encoder.
+        Skill of the forecaster per horizon, the spread of the latents (which stand still with the encoder),
+        and what the readout says of the futures, once its covariance is calibrated on the validation clips.
         """
-        context = self.config.forecaster.context
         if self._splits is None:
             self._splits = {
-                split: splits.encode(self, clips, bank.latents_of)
+                split: splits.encode(self, clips, bank.latents_of, self.clips.labels)
                 for split, clips in self.clips.splits().items()
             }
-        figures = {}
+        figures, readings = {}, {}
         for split, encoded in self._splits.items():
-            table, losses = SkillTable(self.config.forecaster.horizons, self.model.latent_mean.cpu()), []
-            for latents, times in encoded:
-                on_device = latents.to(self.place.device), times.to(self.place.device)
-                loss, futures, dt = objectives.forecast(
-                    self.model.forecaster,
-                    *on_device,
-                    context,
-                    context - 1,
-                    list(range(context, times.shape[1])),
-                )
-                losses.append(float(loss))
-                table.add(dt.cpu(), futures.float().cpu(), latents[:, context - 1], latents[:, context:])
-            figures[split] = {
-                'forecast': float(np.average(losses, weights=[len(latents) for latents, _ in encoded])),
-                **splits.spread(part for part, _ in encoded),
-                **table.figures(),
-            }
+            figures[split], readings[split] = self._figures(encoded)
+        if self.model.readout is not None:
+            self.model.readout.calibration.copy_(readings['validation'].calibration())
+            for split, found in readings.items():
+                figures[split] |= found.figures(self.model.readout.calibration)
         return figures
 
+    def _figures(self, encoded):
+        """:param encoded: as `splits.encode` gives it. :returns: dict of figures, `Readings` of the futures."""
+        context, readout = self.config.forecaster.context, self.model.readout
+        table, losses = SkillTable(self.config.forecaster.horizons, self.model.latent_mean.cpu()), []
+        readings = Readings()
+        for latents, times, labels in encoded:
+            loss, futures, dt = objectives.forecast(
+                self.model.forecaster,
+                latents.to(self.place.device),
+                times.to(self.place.device),
+                context,
+                context - 1,
+                list(range(context, times.shape[1])),
+            )
+            losses.append(float(loss))
+            table.add(dt.cpu(), futures.float().cpu(), latents[:, context - 1], latents[:, context:])
+            if readout is not None:
+                votes = readout(futures.float().flatten(0, 1), dt.flatten(), votes=True)
+                point, covariance, *_ = (part.cpu() for part in readout.moments(votes))
+                readings.add(dt.cpu().flatten(), point, covariance, labels[:, context:, :2].flatten(0, 1))
+        figures = {
+            'forecast': float(np.average(losses, weights=[len(latents) for latents, *_ in encoded])),
+            **splits.spread(part for part, *_ in encoded),
+            **table.figures(),
+        }
+        return figures, readings
+
     def score(self, figures):
+        """The readout's likelihood on futures, which says what the forecaster is worth too; else the skill."""
+        if 'readout' in figures:
+            return -figures['readout']
         return figures['skill_shrunk_mean']

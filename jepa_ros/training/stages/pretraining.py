@@ -12,6 +12,7 @@ from jepa_ros.training import objectives
 from jepa_ros.training.clips import Clips, generator
 from jepa_ros.training.config import Config
 from jepa_ros.training.stages import splits
+from jepa_ros.training.stages.readings import Readings
 from jepa_ros.training.stages.stage import Stage
 
 
@@ -187,7 +188,7 @@ class Pretraining(Stage):
             split: {
                 name: self._masked_loss(clips),
                 **self._readout_figures(clips),
-                **splits.spread(latents for latents, _ in splits.encode(self, clips)),
+                **splits.spread(latents for latents, *_ in splits.encode(self, clips)),
             }
             for split, clips in self.clips.splits().items()
         }
@@ -211,22 +212,17 @@ class Pretraining(Stage):
         return total / len(clips)
 
     def _readout_figures(self, clips):
-        """Likelihood of the labels, and the median distance of the points from them (0..1 of the image)."""
+        """What the readout says of the slices as they are, not of futures."""
         if not self.values.readout:
             return {}
-        likelihoods, errors = [], []
-        for (frames, times), labels in zip(splits.chunks(self, clips), splits.labels(self, clips)):
-            frames, times, labels = (part.to(self.place.device) for part in (frames, times, labels))
+        readings = Readings()
+        for chunk in splits.chunks(self, clips, self.clips.labels):
+            frames, times, labels = (part.to(self.place.device) for part in chunk)
             found = self._read(models.normalise(frames), times, labels)
             if found is not None:
                 latents, label = found
                 dt = label.new_zeros(len(label))
-                likelihoods.append(objectives.readout(self.model.readout, latents, dt, label))
-                errors.append((self.model.readout(latents, dt)[0] - label[:, :2]).norm(dim=-1))
-        if not errors:
-            return {}
-        figures = {
-            'readout': torch.cat(likelihoods).mean().item(),
-            'readout_error': torch.cat(errors).median().item(),
-        }
-        return {name: self.place.mean(torch.tensor(value)).item() for name, value in figures.items()}
+                votes = self.model.readout(latents, dt, votes=True)
+                point, covariance, *_ = self.model.readout.moments(votes)
+                readings.add(*(part.cpu() for part in (dt, point, covariance, label[:, :2])))
+        return readings.figures(torch.zeros(2))

@@ -12,29 +12,29 @@ MOST_TOKENS = (
 )
 
 
-def chunks(stage, clips):
+def chunks(stage, clips, read=None):
     """
-    :param clips: list of `Clip`. Yields frames uint8 [B, F, H, W, 3] and times float32 [B, T], s, as tensors.
+    :param clips: list of `Clip`; `read`: takes one and returns an array with a row for each slice.
+
+    Yields frames uint8 [B, F, H, W, 3] and times float32 [B, T], s, as tensors, and what was read, [B, T, ...].
     """
     size, tubelet = stage.values.batch, stage.config.encoder.tubelet
     for part in (clips[start : start + size] for start in range(0, len(clips), size)):
-        times = np.stack([clip.times[tubelet - 1 :: tubelet] for clip in part])
-        yield torch.from_numpy(np.stack([clip.images for clip in part])), torch.from_numpy(times).float()
+        times = np.stack([clip.times[tubelet - 1 :: tubelet] for clip in part]).astype(np.float32)
+        arrays = [np.stack([clip.images for clip in part]), times]
+        if read is not None:
+            arrays.append(np.stack([read(clip) for clip in part]))
+        yield tuple(map(torch.from_numpy, arrays))
 
 
-def labels(stage, clips):
-    """:param clips: list of `Clip`. Yields what `Clips.labels` says of each chunk, float32 [B, T, 2 + A]."""
-    size = stage.values.batch
-    for part in (clips[start : start + size] for start in range(0, len(clips), size)):
-        yield torch.from_numpy(np.stack([stage.clips.labels(clip) for clip in part]))
-
-
-def encode(stage, clips, latents_of=None):
+def encode(stage, clips, latents_of=None, read=None):
     """
     Target latents of all clips, each process encoding its share.
 
     :param latents_of: as `bank.latents_of`; by default all latents from one pass over the clip.
-    :returns: list of pairs of latents float32 [B, T', N, D] and times float32 [B, T'], on the CPU.
+    :param read: as for `chunks`.
+    :returns: list of tuples of latents float32 [B, T', N, D], times float32 [B, T'] and what was read [B, T',
+        ...], on the CPU.
     """
 
     def latents(frames, times):
@@ -45,9 +45,9 @@ def encode(stage, clips, latents_of=None):
             return latents.unflatten(1, (times.shape[1], -1))
 
     encoded = []
-    for frames, times in chunks(stage, clips):
-        found = stage.place.share(latents, frames, times).cpu()
-        encoded.append((found, times[:, -found.shape[1] :]))
+    for frames, *of_slices in chunks(stage, clips, read):
+        found = stage.place.share(latents, frames, of_slices[0]).cpu()
+        encoded.append((found, *(part[:, -found.shape[1] :] for part in of_slices)))
     return encoded
 
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a readout says of validation clips: how far it is off, and by which factor its covariance is wrong."""
+
+import numpy as np
+import torch
+
+INSIDE = 0.9  # share of the labels that the ellipse of this probability is to hold
+FEWEST = 20  # labels at a horizon, below which it does not count in the calibration
+
+
+class Readings:
+    """
+    Points and covariances of a readout beside the labels, summed up over batches.
+
+    A Gaussian that is fitted by likelihood to errors with long tails is too wide where most of them lie: the
+    share of the labels in its 90 % ellipse is larger than that. A controller decides by the ellipse, so the
+    covariance is scaled until it holds what it says, with a factor that is log-linear in the horizon.
+    """
+
+    def __init__(self):
+        self._dt, self._distance, self._error, self._log_area = [], [], [], []
+
+    def add(self, dt, point, covariance, label):
+        """
+        :param dt: float [M], s.
+        :param point: float [M, 2]; `covariance`: float [M, 2, 2], before calibration.
+        :param label: float [M, 2], NaN where there is none.
+        """
+        known = ~label.isnan().any(-1)
+        off = (label - point)[known].double()
+        covariance = covariance[known].double()
+        self._dt.append(dt[known].double())
+        self._distance.append((off * torch.linalg.solve(covariance, off)).sum(-1))
+        self._error.append(off.norm(dim=-1))
+        self._log_area.append(torch.linalg.det(covariance).log())
+
+    def calibration(self):
+        """
+        :returns: float64 [2], ln of the factor on the covariance at dt 0 and its slope per second; zeros without
+            labels enough.
+        """
+        dt, distance, *_ = self._all()
+        horizons, logs = [], []
+        nominal = (dt / 0.05).round()  # frames of validation clips are as even as the recording's
+        for value in nominal.unique():
+            of = nominal == value
+            if of.sum() >= FEWEST:
+                horizons.append(dt[of].mean())
+                logs.append((distance[of].quantile(INSIDE) / _ellipse(INSIDE)).log())
+        if not logs:
+            return torch.zeros(2, dtype=torch.float64)
+        slope, start = np.polyfit(horizons, logs, 1) if len(logs) > 1 else (0.0, logs[0])
+        return torch.tensor([float(start), float(slope)], dtype=torch.float64)
+
+    def figures(self, calibration):
+        """
+        :param calibration: float [2].
+        :returns: dict of the likelihood of the labels (`readout`, nats, without the constant), the median
+            distance of the points from them (`readout_error`, 0..1 of the image), and the share of them in
+            the 90 % ellipse (`inside`); nothing without labels.
+        """
+        dt, distance, error, log_area = self._all()
+        if not len(dt):
+            return {}
+        log_factor = calibration.cpu().double() @ torch.stack((torch.ones_like(dt), dt))
+        distance = distance / log_factor.exp()
+        return {
+            'readout': float((0.5 * (distance + log_area) + log_factor).mean()),
+            'readout_error': float(error.median()),
+            'inside': float((distance <= _ellipse(INSIDE)).double().mean()),
+        }
+
+    def _all(self):
+        parts = self._dt, self._distance, self._error, self._log_area
+        return [torch.cat(part) if part else torch.zeros(0, dtype=torch.float64) for part in parts]
+
+
+def _ellipse(share):
+    """The squared Mahalanobis distance within which a share of a Gaussian in the plane lies."""
+    return -2 * float(np.log(1 - share))
