@@ -40,6 +40,8 @@ def test_once_calibrated_the_ellipse_holds_what_it_says_and_the_likelihood_is_be
     assert after['inside'] == pytest.approx(0.9, abs=0.01)
     assert after['readout'] < before['readout']
     assert after['readout_error'] == before['readout_error']
+    assert after['readout_std'] == pytest.approx(before['readout_std'] * np.sqrt(0.1), rel=0.05)
+    assert before['readout_std'] == pytest.approx((0.0004 * 0.0009 - 0.0001**2) ** 0.25, rel=1e-4)
 
 
 def test_the_likelihood_is_that_of_a_gaussian():

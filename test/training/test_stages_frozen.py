@@ -58,7 +58,7 @@ def test_validation_calibrates_the_readout_and_judges_by_it(
     assert run.run()
     judged = run.history[-1]
     assert 0 < judged['readout_error'] < 1 and 0 < judged['inside'] <= 1
-    assert run.stages[1].score(judged) == -judged['readout']
+    assert run.stages[1].score(judged) == -judged['readout_std']
     readout = models.load(tmp_path / 'run' / 'last.pt')[1].readout
     assert (readout.calibration != 0).any()
     futures, dt = torch.randn(2, 6, readout.norm_in.normalized_shape[0]), torch.tensor([0.1, 0.3])

@@ -147,7 +147,10 @@ class Heads(Stage):
         return figures, readings
 
     def score(self, figures):
-        """The readout's likelihood on futures, which says what the forecaster is worth too; else the skill."""
-        if 'readout' in figures:
-            return -figures['readout']
+        """
+        Of a readout how small its calibrated ellipse is, which says what the forecaster is worth too, and which a
+        few labels that no one could have foretold do not decide, as they do the likelihood; else the skill.
+        """
+        if 'readout_std' in figures:
+            return -figures['readout_std']
         return figures['skill_shrunk_mean']

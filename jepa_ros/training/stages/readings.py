@@ -56,8 +56,9 @@ class Readings:
         """
         :param calibration: float [2].
         :returns: dict of the likelihood of the labels (`readout`, nats, without the constant), the median
-            distance of the points from them (`readout_error`, 0..1 of the image), and the share of them in
-            the 90 % ellipse (`inside`); nothing without labels.
+            distance of the points from them (`readout_error`, 0..1 of the image), the share of them in the
+            90 % ellipse (`inside`), and the size that this ellipse needs for it, as a standard deviation
+            (`readout_std`, 0..1 of the image, geometric mean); nothing without labels.
         """
         dt, distance, error, log_area = self._all()
         if not len(dt):
@@ -68,6 +69,7 @@ class Readings:
             'readout': float((0.5 * (distance + log_area) + log_factor).mean()),
             'readout_error': float(error.median()),
             'inside': float((distance <= _ellipse(INSIDE)).double().mean()),
+            'readout_std': float((0.25 * log_area + 0.5 * log_factor).mean().exp()),
         }
 
     def _all(self):
