@@ -79,7 +79,7 @@ class PickSettings:
     horizon: float = 0.03
     gain: float = 5.0
     max_turn: float = 2.0
-    max_error: float = 0.04
+    max_error: float = 0.08
     max_surprise: float = 1.0
     patience: float = 0.3
     home: tuple[float, float, float] = (0.60, -0.04, 1.10)
