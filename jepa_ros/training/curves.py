@@ -77,6 +77,9 @@ def panels(lines):
         ]
         for title in _losses(lines)
     }
+    for title in dict.fromkeys(name for line in _by_stage(lines) for name in line):
+        if title.startswith('readout_error: '):
+            found[title] = [(TRAIN, title, 'training clips'), (VALIDATION, title, 'validation')]
     found['effective rank of the latents'] = [
         (TRAIN, 'rank', 'training clips'),
         (VALIDATION, 'rank', 'validation'),

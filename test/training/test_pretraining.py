@@ -89,7 +89,7 @@ def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, labelled
     loss.backward()
     assert all(p.grad is not None for module in (run.model.encoder, run.model.readout) for p in module.parameters())
     judged = stage.validate()['validation']
-    assert 0 < judged['readout_error'] < 1 and np.isfinite(judged['readout'])
+    assert 0 < judged['readout_error'] < 1 and np.isfinite(judged['readout_likelihood'])
     values['readout']['attributes'] = {'grasp': 3}
     stage.clips.config = configuration.from_dict(values)
     with pytest.raises(JepaError, match='expected grasp of length 3, found 2 in'):

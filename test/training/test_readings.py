@@ -38,7 +38,7 @@ def test_once_calibrated_the_ellipse_holds_what_it_says_and_the_likelihood_is_be
     before, after = wide.figures(torch.zeros(2)), wide.figures(wide.calibration())
     assert before['inside'] > 0.99
     assert after['inside'] == pytest.approx(0.9, abs=0.01)
-    assert after['readout'] < before['readout']
+    assert after['readout_likelihood'] < before['readout_likelihood']
     assert after['readout_error'] == before['readout_error']
     assert after['readout_std'] == pytest.approx(before['readout_std'] * np.sqrt(0.1), rel=0.05)
     assert before['readout_std'] == pytest.approx((0.0004 * 0.0009 - 0.0001**2) ** 0.25, rel=1e-4)
@@ -53,7 +53,7 @@ def test_the_likelihood_is_that_of_a_gaussian():
         0.5 * d * np.exp(-0.3 + 0.5 * t) + 0.5 * np.log(np.linalg.det(covariance * np.exp(0.3 - 0.5 * t)))
         for t, d in zip(dt.numpy(), distance.numpy())
     ]
-    assert found.figures(calibration)['readout'] == pytest.approx(np.mean(expected), rel=1e-4)
+    assert found.figures(calibration)['readout_likelihood'] == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_too_few_labels_calibrate_nothing():

@@ -55,8 +55,8 @@ class Readings:
     def figures(self, calibration):
         """
         :param calibration: float [2].
-        :returns: dict of the likelihood of the labels (`readout`, nats, without the constant), the median
-            distance of the points from them (`readout_error`, 0..1 of the image), the share of them in the
+        :returns: dict of the negative log likelihood of the labels (`readout_likelihood`, nats, without the
+            constant), the median distance of the points from them (`readout_error`, 0..1 of the image), the share of them in the
             90 % ellipse (`inside`), and the size that this ellipse needs for it, as a standard deviation
             (`readout_std`, 0..1 of the image, geometric mean); nothing without labels.
         """
@@ -66,7 +66,7 @@ class Readings:
         log_factor = calibration.cpu().double() @ torch.stack((torch.ones_like(dt), dt))
         distance = distance / log_factor.exp()
         return {
-            'readout': float((0.5 * (distance + log_area) + log_factor).mean()),
+            'readout_likelihood': float((0.5 * (distance + log_area) + log_factor).mean()),
             'readout_error': float(error.median()),
             'inside': float((distance <= _ellipse(INSIDE)).double().mean()),
             'readout_std': float((0.25 * log_area + 0.5 * log_factor).mean().exp()),
