@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections import namedtuple
 
 import numpy as np
@@ -17,8 +16,7 @@ import pytest
 from recorded import CAMERA, camera, number_of, write_bag, write_video
 
 from jepa_ros.data import cache, faults, loader
-from jepa_ros.data.cache import Cache, CachedImages, CacheError, Wanted
-from jepa_ros.data.loader import ClipLoader
+from jepa_ros.data.cache import Cache, CachedImages, CacheError
 from jepa_ros.data.recordings import RecordingError
 from jepa_ros.data.sequences import load_sequences
 
@@ -109,22 +107,36 @@ def test_an_interrupted_call_keeps_what_it_has_and_leaves_nothing_half(tmp_path,
     assert read == ['2.mp4', '3.mp4']
 
 
-def test_a_worker_that_is_told_to_stop_leaves_no_workspace(tmp_path, monkeypatch):
+STOPPED_WORKER = """
+import os, sys, threading
+from pathlib import Path
+from jepa_ros.data import cache, loader
+
+began, hold = os.pipe()
+
+def wait(*_):
+    os.write(hold, b'.')
+    threading.Event().wait()
+
+cache._read, loader.GRACE = wait, 60.0  # a busy machine takes its time
+folder, wanted = Path(sys.argv[2]), cache.Wanted((int(sys.argv[3]), int(sys.argv[4])))
+entries = cache.Cache(folder)
+made = loader.ClipLoader(lambda _: entries.make(Path(sys.argv[1]), wanted), 0, 1, 1, method='fork')
+os.read(began, 1)
+print(len(list(folder.iterdir())))
+made.close()
+print(len(list(folder.iterdir())))
+"""
+
+
+def test_a_worker_that_is_told_to_stop_leaves_no_workspace(tmp_path):
+    """In a process of its own: what is forked beside the threads of a whole test run may never come back."""
     (path,) = videos(tmp_path / 'videos', 1)
-    began, hold = os.pipe()
-
-    def wait(*_):
-        os.write(hold, b'.')
-        threading.Event().wait()
-
-    monkeypatch.setattr(cache, '_read', wait)
-    monkeypatch.setattr(loader, 'GRACE', 60.0)  # a busy machine takes its time
-    entries = Cache(tmp_path / 'cache')
-    made = ClipLoader(lambda _: entries.make(path, Wanted(SIZE)), 0, 1, 1, method='fork')
-    os.read(began, 1)
-    assert len(list((tmp_path / 'cache').iterdir())) == 1
-    made.close()
-    assert list((tmp_path / 'cache').iterdir()) == []
+    arguments = [path, tmp_path / 'cache', *SIZE]
+    run = subprocess.run(
+        [sys.executable, '-c', STOPPED_WORKER, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout.split() == ['1', '0'], run.stderr
 
 
 def test_what_killed_processes_left_is_swept_and_what_others_write_is_not(tmp_path):
