@@ -66,6 +66,7 @@ def panels(lines):
         out.
     """
     names = list(dict.fromkeys(name for line in lines for name in line))
+    staged = _by_stage(lines)
     found = {
         title: [
             (split, title, label)
@@ -77,7 +78,7 @@ def panels(lines):
         ]
         for title in _losses(lines)
     }
-    for title in dict.fromkeys(name for line in _by_stage(lines) for name in line):
+    for title in dict.fromkeys(name for line in staged for name in line):
         if title.startswith('readout_error: '):
             found[title] = [(TRAIN, title, 'training clips'), (VALIDATION, title, 'validation')]
     found['effective rank of the latents'] = [
@@ -98,7 +99,7 @@ def panels(lines):
             for name in horizons
             for split in (TRAIN, VALIDATION)
         ]
-    known = {(line['split'], name) for line in _by_stage(lines) for name in line}
+    known = {(line['split'], name) for line in staged for name in line}
     return {
         title: curves
         for title, curves in found.items()

@@ -5,6 +5,8 @@ import numpy as np
 import torch
 
 INSIDE = 0.9  # share of the labels that the ellipse of this probability is to hold
+# that share of a Gaussian in the plane lies within this squared Mahalanobis distance
+ELLIPSE = -2 * float(np.log(1 - INSIDE))
 FEWEST = 20  # labels at a horizon, below which it does not count in the calibration
 
 
@@ -46,7 +48,7 @@ class Readings:
             of = nominal == value
             if of.sum() >= FEWEST:
                 horizons.append(dt[of].mean())
-                logs.append((distance[of].quantile(INSIDE) / _ellipse(INSIDE)).log())
+                logs.append((distance[of].quantile(INSIDE) / ELLIPSE).log())
         if not logs:
             return torch.zeros(2, dtype=torch.float64)
         slope, start = np.polyfit(horizons, logs, 1) if len(logs) > 1 else (0.0, logs[0])
@@ -63,20 +65,16 @@ class Readings:
         dt, distance, error, log_area = self._all()
         if not len(dt):
             return {}
-        log_factor = calibration.cpu().double() @ torch.stack((torch.ones_like(dt), dt))
+        start, slope = calibration.cpu().double()
+        log_factor = start + slope * dt
         distance = distance / log_factor.exp()
         return {
             'readout_likelihood': float((0.5 * (distance + log_area) + log_factor).mean()),
             'readout_error': float(error.median()),
-            'inside': float((distance <= _ellipse(INSIDE)).double().mean()),
+            'inside': float((distance <= ELLIPSE).double().mean()),
             'readout_std': float((0.25 * log_area + 0.5 * log_factor).mean().exp()),
         }
 
     def _all(self):
         parts = self._dt, self._distance, self._error, self._log_area
         return [torch.cat(part) if part else torch.zeros(0, dtype=torch.float64) for part in parts]
-
-
-def _ellipse(share):
-    """The squared Mahalanobis distance within which a share of a Gaussian in the plane lies."""
-    return -2 * float(np.log(1 - share))
