@@ -119,7 +119,8 @@ class PickCommand:
     :param twist: float64 [6], velocity of the tool, linear (m/s) and angular (rad/s), along the axes of the
         frame; None: send nothing.
     :param gripper: one number per joint; empty: send nothing, it keeps what it holds.
-    :param path: when (ns) and where the handle is expected, one per horizon; empty while nothing is known.
+    :param path: when (ns) and where the handle is expected, one per horizon; empty while nothing is known. The same
+        object until the next futures come.
     :param intercept: where and when it can be met first; None: not within the horizons.
     """
 
@@ -181,6 +182,7 @@ class Picker:
         self._why = self._fault = self._interruption = ''
         self._doubtful = self._halted = 0.0  # s
         self._taken: PredictedPath | None = None  # the last path that was put into the track
+        self._path: tuple[tuple[int, HandleState], ...] = ()  # the handle at its horizons
         self._yaw: float | None = None
         self._spot: np.ndarray | None = None
         self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
@@ -229,8 +231,7 @@ class Picker:
             self._look(now_ns, steady_ns, tool)
             surprise = self._surprise(now_ns, steady_ns)
             handle = self.track.at(aim_ns)
-            instants = self.track.instants_ns
-            path = tuple(zip(instants, self.track.states(instants)))
+            path = self._path
             meet = self._intercept(aim_ns)
         except PredictionError as error:
             # Once the fingers close, the handle is no longer where the belt would have carried it.
@@ -275,6 +276,8 @@ class Picker:
             self._taken, self._fault = path, ''
             try:
                 self.track.add(path, self.calibration)
+                instants = self.track.instants_ns
+                self._path = tuple(zip(instants, self.track.states(instants)))
             except JepaError as error:
                 self._fault = str(error)
         if self._fault:

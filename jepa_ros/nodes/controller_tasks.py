@@ -189,7 +189,8 @@ class PickTask(Task):
             self.send_twist(command.twist)
         self.send_gripper(command.gripper)
         self._say(command.state)
-        if command.path or (before is not None and before.path):  # empty once when it ends: nobody shall keep it
+        moved = command.path is not (before.path if before else ())
+        if moved:  # empty once when it ends: nobody shall keep it
             poses = [PoseStamped(header=self._header(stamp), pose=_pose(handle))
                      for stamp, handle in command.path]
             self._path_out.publish(Path(header=self._header(now_ns), poses=poses))
@@ -198,7 +199,8 @@ class PickTask(Task):
             message = PoseWithCovarianceStamped(header=self._header(command.intercept.stamp_ns))
             message.pose.pose, message.pose.covariance = _pose(handle), handle.covariance.ravel()
             self._intercept_out.publish(message)
-        if self._tool is not None and self._marker_out.get_subscription_count():
+        moved = moved or before is None or command.state is not before.state
+        if moved and self._tool is not None and self._marker_out.get_subscription_count():
             self._marker_out.publish(self._marker(command))
 
     def describe(self) -> tuple[str, str, dict]:
