@@ -26,6 +26,7 @@ from jepa_ros.demo.canvas import Canvas
 from jepa_ros.demo.topics import PickingTopics, Topics
 from jepa_ros.engine.backends import EngineError
 from jepa_ros.engine.readout import Readout
+from jepa_ros.gaussian import ELLIPSE
 from jepa_ros.images import ImageError
 from jepa_ros.sim.cell import ConveyorCell
 from jepa_ros.sim.hall import SimError
@@ -37,7 +38,6 @@ FRESH = 0.3  # s for which is shown what is not said again
 MARGIN = 12
 INK, GREY, PAPER = (236, 238, 240), (150, 158, 166), (22, 25, 29)
 EXPECTED, PATH, MEET, TRUE = (255, 150, 60), (90, 200, 255), (120, 255, 120), (255, 255, 255)
-INSIDE_90 = float(np.sqrt(-2 * np.log(0.1)))  # standard deviations within which nine of ten points of a plane lie
 _NS = 1e9
 
 
@@ -319,7 +319,7 @@ def _ellipse(centre: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     values, axes = np.linalg.eigh(covariance)
     angles = np.linspace(0, 2 * np.pi, 49)
     circle = np.stack([np.cos(angles), np.sin(angles)])
-    radii = INSIDE_90 * np.sqrt(np.clip(values, 0, None))
+    radii = np.sqrt(ELLIPSE * np.clip(values, 0, None))
     return centre + (axes @ (radii[:, None] * circle)).T
 
 

@@ -18,10 +18,10 @@ from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.manifest import LATENT_MEAN
 from jepa_ros.engine.readout import Readout
 from jepa_ros.evaluation.offline import Step
+from jepa_ros.gaussian import ELLIPSE
 from jepa_ros.latents import pool
 from jepa_ros.skill import Matcher, SkillTable
 
-CHI2_90 = 4.605  # 90 % of a Gaussian in the plane lies within this squared Mahalanobis distance
 LABEL_REACH_NS = 20_000_000  # labels come with every frame; 20 ms is half a frame at 25 Hz
 
 
@@ -142,7 +142,7 @@ class Judge:
             off = xy[nearest] - point
             errors.error.append(float(np.hypot(*off)))
             errors.hidden.append(bool(not visible[nearest]))
-            errors.inside.append(bool(off @ np.linalg.solve(covariance.astype(float), off) <= CHI2_90))
+            errors.inside.append(bool(off @ np.linalg.solve(covariance.astype(float), off) <= ELLIPSE))
             errors.hold.append(float(np.hypot(*(xy[nearest] - held))))
 
     def forget(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_ros.control.calibration import Calibration
-from jepa_ros.evaluation.judge import CHI2_90
+from jepa_ros.gaussian import ELLIPSE
 
 AFTER = 1.0  # s for which an intervention counts
 #: What a row of `errors` holds: horizon, s; by how much the published path is off along the belt, across it and
@@ -107,6 +107,6 @@ def _published(published: Sequence, index: int, truth: np.ndarray):
 def _inside(mean, covariance, truth) -> bool:
     off = truth - mean
     try:
-        return bool(off @ np.linalg.solve(covariance, off) <= CHI2_90)
+        return bool(off @ np.linalg.solve(covariance, off) <= ELLIPSE)
     except np.linalg.LinAlgError:
         return bool(np.allclose(off, 0))

@@ -9,6 +9,7 @@ from collections import deque
 import cv2
 import numpy as np
 
+from jepa_ros.gaussian import ELLIPSE
 from jepa_ros.images import encode_jpeg
 
 KEPT = 160  # frames: 8 s at 20 Hz
@@ -67,7 +68,7 @@ def _draw(picture: np.ndarray, handle: np.ndarray | None, path) -> np.ndarray:
         point = path.at(LEAD)
         scaled = point.covariance * size[:, None] * size
         values, axes = np.linalg.eigh(scaled)
-        half = np.clip(np.sqrt(4.605 * np.maximum(values, 0)), 2, 4 * WIDTH)
+        half = np.clip(np.sqrt(ELLIPSE * np.maximum(values, 0)), 2, 4 * WIDTH)
         angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
         centre = np.clip(point.position * size, -WIDTH, 2 * WIDTH)
         box = tuple(map(float, centre)), (float(2 * half[1]), float(2 * half[0])), float(angle)

@@ -57,6 +57,22 @@ def test_the_forecast_is_continuous_in_dt_and_depends_on_every_context_slice(for
 
 
 @torch.no_grad()
+def test_the_forecast_knows_whether_a_slice_came_late_and_begins_alike_where_none_did(forecaster):
+    context, dt = torch.randn(1, 4, N, DIM), torch.tensor([[0.2]])
+    even, late = torch.tensor([[-0.3, -0.2, -0.1, 0.0]]), torch.tensor([[-0.4, -0.2, -0.1, 0.0]])
+    assert (forecaster(context, even, dt) - forecaster(context, late, dt)).abs().max() > 1e-4
+    before = forecaster(context, even, dt)
+    forecaster.late.weight.mul_(10)
+    assert torch.allclose(forecaster(context, even, dt), before, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_forecast_from_one_slice_alone():
+    forecaster = Forecaster(CONFIG, DIM, 1, width=32, depth=1, heads=2)
+    assert forecaster(torch.randn(2, 1, N, DIM), torch.zeros(2, 1), torch.full((2, 1), 0.1)).shape == (2, 1, N, DIM)
+
+
+@torch.no_grad()
 def test_the_predictor_tells_target_positions_apart_and_ignores_their_order():
     torch.manual_seed(0)
     predictor = Predictor(CONFIG, DIM, width=24, depth=2, heads=2).eval()

@@ -14,8 +14,10 @@ from jepa_ros.data.clips import Clip  # noqa: E402
 from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
+from jepa_ros.training.parallel import Place  # noqa: E402
 from jepa_ros.training.stages.actions import moves  # noqa: E402
 from jepa_ros.training.stages.bank import latents_of  # noqa: E402
+from jepa_ros.training.stages.heads import Heads  # noqa: E402
 from jepa_ros.training.trainer import Trainer  # noqa: E402
 
 STEP_NS = 50_000_000
@@ -65,6 +67,31 @@ def test_validation_calibrates_the_readout_and_judges_by_it(
     raw = readout.moments(readout(futures, dt, votes=True))[1]
     factor = (readout.calibration[0] + readout.calibration[1] * dt).exp()
     assert torch.allclose(readout(futures, dt)[1], raw * factor[:, None, None])
+
+
+def test_the_readout_is_taught_by_what_came_as_well_as_by_what_was_forecast(values, tmp_path):
+    values['data']['labels'] = {'handle': '/handle'}
+    values['readout'] = {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2}
+    values['heads']['readout'] = 0.0
+    config = configuration.from_dict(values)
+    model = models.Model(config)
+    stage = Heads(config, model, clips=None, place=Place('cpu'))
+    torch.manual_seed(0)
+    context, n, dim = config.forecaster.context, model.encoder_config.tokens, model.encoder.width
+    latents, times = torch.randn(2, context + 2, n, dim), 0.1 * torch.arange(context + 2.0).expand(2, -1)
+    labels, seen = torch.rand(2, context + 2, 2), torch.ones(2, context + 2, dtype=torch.bool)
+
+    def learn(later):
+        changed = latents.clone()
+        changed[:, context:] = later
+        model.zero_grad()
+        loss, figures = stage.loss(changed, times, labels, seen, context - 1, [context, context + 1])
+        loss.backward()
+        return model.readout.vote.weight.grad.clone(), float(figures['readout'])
+
+    (one, figure), (other, same) = learn(latents[:, context:]), learn(latents[:, context:].flip(2))
+    assert not torch.allclose(one, other)
+    assert figure == pytest.approx(same)
 
 
 @pytest.mark.parametrize('window', [0, 2])

@@ -89,14 +89,15 @@ class Heads(Stage):
         )
         figures = {'forecast': loss.detach()}
         if model.readout is not None:
-            # The readout learns in full, and hands the forecaster so much of its gradient.
+            # The readout learns in full, and hands the forecaster so much of its gradient. It reads what came as well:
+            # so it learns where a handle is, and not to make up for futures that move too little.
             heard = futures.detach() + self.values.readout * (futures - futures.detach())
-            likelihood = objectives.readout(
-                model.readout, heard.flatten(0, 1), dt.flatten(), labels[:, later].flatten(0, 1)
-            )
-            known = seen[:, later].flatten()
-            figures['readout'] = likelihood.detach()[known].mean()
-            loss = loss + (likelihood * torch.where(known, 1.0, UNSEEN_WEIGHT)).mean()
+            read = torch.cat((heard, latents[:, later])).flatten(0, 1)
+            target, known = labels[:, later].flatten(0, 1), seen[:, later].flatten()
+            likelihood = objectives.readout(model.readout, read, dt.repeat(2, 1).flatten(), target.repeat(2, 1))
+            of_futures, of_latents = likelihood.chunk(2)
+            figures['readout'] = of_futures.detach()[known].mean()
+            loss = loss + ((of_futures + of_latents) * torch.where(known, 1.0, UNSEEN_WEIGHT)).mean()
         return loss, figures
 
     @torch.no_grad()

@@ -4,9 +4,8 @@
 import numpy as np
 import torch
 
-INSIDE = 0.9  # share of the labels that the ellipse of this probability is to hold
-# that share of a Gaussian in the plane lies within this squared Mahalanobis distance
-ELLIPSE = -2 * float(np.log(1 - INSIDE))
+from jepa_ros.gaussian import ELLIPSE, INSIDE
+
 FEWEST = 20  # labels at a horizon, below which it does not count in the calibration
 
 
