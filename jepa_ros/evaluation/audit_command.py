@@ -123,9 +123,11 @@ def _find(name_or_path: str) -> Path:
 
 @contextmanager
 def _bar():
-    """One bar that says what is done now."""
+    """A bar for each encoder that says what is done now, and one for all else."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from jepa_ros.evaluation.audit.evidence import SIDES
 
     columns = (
         TextColumn('{task.description}', markup=False),
@@ -134,10 +136,13 @@ def _bar():
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task('audit', total=None)
+        tasks = {'': progress.add_task('audit', total=None)}
 
         def tick(what: str, done: int, of: int) -> None:
-            progress.update(task, description=what, completed=done, total=of)
+            side = what.partition(': ')[0] if what.startswith(SIDES) else ''
+            if side not in tasks:
+                tasks[side] = progress.add_task(what, total=of)
+            progress.update(tasks[side], description=what, completed=done, total=of)
 
         yield tick
 

@@ -24,6 +24,7 @@ from jepa_ros.evaluation.audit.evidence import SIDES
 from jepa_ros.evaluation.audit.ledger import Ledger, Look, fingerprint
 from jepa_ros.evaluation.audit.record import TransferAudit
 from jepa_ros.evaluation.audit.shelf import Shelf
+from jepa_ros.evaluation.audit.side_by_side import side_by_side
 from jepa_ros.evaluation.probes.result import ProbeResult
 from jepa_ros.evaluation.probes.tracks import SPLITS, Splits, load_splits
 
@@ -65,7 +66,8 @@ def audit(
     :param config_sha256: of its file.
     :param command: that runs it, for the record.
     :param tick: called with what is done now, how much of it and how much there is.
-    :param run_probes: runs probes by name on a bundle; None: `probes.suite.run`.
+    :param run_probes: runs probes by name on a bundle, one encoder after the other; None: `probes.suite.run`, in a
+        process for each encoder.
     :returns: the record, which is not written.
     :raises JepaError: a bundle, recording, probe or rollout is not as it must be.
     """
@@ -86,11 +88,8 @@ def audit(
         config.rule.sha256(),
         sha256(dataclasses.asdict(config.probes)),
     )
-    run = run_probes or _suite(config, place)
     with ledger.scoring(look, held_out, {'audit': config.name, 'config_sha256': config_sha256}):
-        results = [
-            _probe(config, side, bundle, splits, shelf, run, tick) for side, bundle in zip(SIDES, bundles)
-        ]
+        results = _probes(config, bundles, splits, place, shelf, run_probes, tick)
         found = criteria(config.rule, *results, spent, outcomes)
     decision = decide(found, config.rule.tie, same)
     sides = zip(SIDES, bundles, (config.image, config.video))
@@ -125,36 +124,58 @@ def _splits(config: Config, place: Place, tick: Tick) -> Splits:
     return load_splits(*paths, config.data.topic or None, tick=lambda done, of: tick('recordings', done, of))
 
 
-def _suite(config: Config, place: Place) -> RunProbes:
+def _probes(config, bundles, splits, place, shelf, run, tick) -> list[dict[str, ProbeResult]]:
+    """Return the results of each encoder's probes, all of an encoder run at once: held-out data is judged once."""
+    names = config.probe_names()
+    keys = [
+        sha256(
+            {
+                'format': FORMAT,
+                'model': bundle.model_id,
+                'probes': names,
+                'settings': dataclasses.asdict(config.probes),
+                'topic': config.data.topic,
+                'recordings': {split: [t.source.key for t in getattr(splits, split)] for split in SPLITS},
+            }
+        )
+        for bundle in bundles
+    ]
+    kept = [shelf.get(f'probes-{side}', key) for side, key in zip(SIDES, keys)]
+    missing = [number for number, found in enumerate(kept) if found is None]
+
+    def keep(number: int, found: Mapping[str, dict]) -> None:
+        shelf.put(f'probes-{SIDES[number]}', keys[number], found)
+        kept[number] = found
+
+    if run is not None:
+        for number in missing:
+            side = SIDES[number]
+            found = run(bundles[number], splits, names, lambda what, *rest: tick(f'{side}: {what}', *rest))
+            keep(number, {name: result.to_dict() for name, result in found.items()})
+    elif missing:
+        jobs = [(_suite, (config, place, SIDES[number])) for number in missing]
+        for job, found in side_by_side(jobs, tick):
+            keep(missing[job], found)
+    return [{name: ProbeResult.from_dict(values) for name, values in found.items()} for found in kept]
+
+
+def _suite(config: Config, place: Place, side: str, tick: Tick) -> dict[str, dict]:
+    """Run the probes of one encoder, in a process that has nothing but this."""
     from jepa_ros.evaluation.probes import suite
 
-    def run(bundle: Bundle, splits: Splits, names: Sequence[str], tick: Tick) -> Mapping[str, ProbeResult]:
-        return suite.run(
-            bundle, splits, names, config.probes, place.cache, tick, max(1, config.timing.threads)
-        )
-
-    return run
-
-
-def _probe(config, side, bundle, splits, shelf, run, tick) -> dict[str, ProbeResult]:
-    """Return the results of one encoder's probes, all run at once: held-out data is judged once."""
-    names = config.probe_names()
-    key = sha256(
-        {
-            'format': FORMAT,
-            'model': bundle.model_id,
-            'probes': names,
-            'settings': dataclasses.asdict(config.probes),
-            'topic': config.data.topic,
-            'recordings': {split: [t.source.key for t in getattr(splits, split)] for split in SPLITS},
-        }
+    bundle = Bundle.load(getattr(config, side).bundle)
+    splits = _splits(config, place, lambda what, *rest: None)
+    threads = max(1, config.timing.threads)
+    found = suite.run(
+        bundle,
+        splits,
+        config.probe_names(),
+        config.probes,
+        place.cache,
+        lambda what, *rest: tick(f'{side}: {what}', *rest),
+        threads,
     )
-    kept = shelf.get(f'probes-{side}', key)
-    if kept is None:
-        found = run(bundle, splits, names, lambda what, *rest: tick(f'{side}: {what}', *rest))
-        kept = {name: result.to_dict() for name, result in found.items()}
-        shelf.put(f'probes-{side}', key, kept)
-    return {name: ProbeResult.from_dict(values) for name, values in kept.items()}
+    return {name: result.to_dict() for name, result in found.items()}
 
 
 def _costs(config, bundles, splits, shelf, tick) -> tuple[costs.Costs, costs.Costs]:
