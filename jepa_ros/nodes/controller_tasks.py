@@ -189,7 +189,10 @@ class PickTask(Task):
             self.send_twist(command.twist)
         self.send_gripper(command.gripper)
         self._say(command.state)
+        # The rest is for people and planners, who see as much when futures come or the state changes.
         moved = command.path is not (before.path if before else ())
+        if not moved and before is not None and command.state is before.state:
+            return
         if moved:  # empty once when it ends: nobody shall keep it
             poses = [PoseStamped(header=self._header(stamp), pose=_pose(handle))
                      for stamp, handle in command.path]
@@ -199,8 +202,7 @@ class PickTask(Task):
             message = PoseWithCovarianceStamped(header=self._header(command.intercept.stamp_ns))
             message.pose.pose, message.pose.covariance = _pose(handle), handle.covariance.ravel()
             self._intercept_out.publish(message)
-        moved = moved or before is None or command.state is not before.state
-        if moved and self._tool is not None and self._marker_out.get_subscription_count():
+        if self._tool is not None and self._marker_out.get_subscription_count():
             self._marker_out.publish(self._marker(command))
 
     def describe(self) -> tuple[str, str, dict]:
