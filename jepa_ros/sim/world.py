@@ -124,17 +124,15 @@ def build(seed: int, timestep: float, shadows: bool, fixture: Fixture | None = N
 
     newline = '\n    '
     bins = _bins(rng)
-    parts = [
-        *_light(rng, shadows),
+    lights = _light(rng, shadows)
+    still = [
         geom('plane', (4, 4, 0.1), None, material='floor', name='floor'),
         box((4, 0.05, 2), (0, rng.uniform(1.0, 1.8), 1.6), material='wall', name='wall'),
         *_background(rng),
         *_conveyor_frame(rng),
         *_pillar(rng),
-        _camera(rng),
-        *(xml for _, xml in bins),
-        *fixture.worldbody,
     ]
+    parts = [*lights, _camera(rng), *(xml for _, xml in bins), *fixture.worldbody]
     actuators = ['<velocity name="belt" joint="belt" kv="2000"/>', *fixture.actuator]
     equality = ''.join(['\n  <equality>', *(newline + e for e in fixture.equality), '\n  </equality>'])
     xml = f"""<mujoco model="conveyor">
@@ -160,6 +158,10 @@ def build(seed: int, timestep: float, shadows: bool, fixture: Fixture | None = N
       <joint name="belt" type="slide" axis="1 0 0"/>
       <geom name="belt" type="box" size="{BELT_HALF_LENGTH} {BELT_HALF_WIDTH} 0.01" mass="20"
             material="belt"/>
+    </body>
+    <!-- geoms are drawn in this order: what is hidden by then costs a software renderer next to nothing -->
+    <body name="hall">
+      {newline.join(reversed(still))}
     </body>
   </worldbody>
   <actuator>
