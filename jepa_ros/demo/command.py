@@ -2,7 +2,7 @@
 """
 Run the whole graph, camera to controller, as real processes over real DDS, and show a live table.
 
-  jepa demo conveyor [--picks 3] [--seconds 60] [--seed 20000] [--speed 1]
+  jepa demo conveyor [--picks 3] [--seconds 120] [--seed 20000] [--speed 1]
       the simulated picking cell: bins on a belt, a camera, an arm that takes them by what JEPA futures tell. Ends
       after so many picks or simulated seconds. Leaves index.html (a page that shows it all), conveyor.mp4 (what
       happened, and what was expected), figures.json. Needs the extra 'sim'; with it, it is what 'jepa demo' does.
@@ -47,7 +47,7 @@ def configure(parser) -> None:
     parser.add_argument('--bundle', default=PROMOTED, help='engine bundle (default: %(default)s)')
     parser.add_argument('--out', type=Path, default='jepa_demo', metavar='DIR', help='default: ./%(default)s')
     parser.add_argument('--seconds', type=_positive, metavar='S',
-                        help='end after so many seconds of frames (default for the cell: 60 simulated ones)')
+                        help='end after so many seconds of frames (default for the cell: 120 simulated ones)')
     cell = parser.add_argument_group('of the cell')
     cell.add_argument('--picks', type=_count, help='end after so many picks (default: 3)')
     cell.add_argument('--seed', type=int, help='everything follows from it (default: as config/conveyor_sim.yaml says)')
@@ -90,7 +90,7 @@ def run(args) -> int:
 def _run_cell(args) -> int:
     from jepa_ros.demo.conveyor import ConveyorOptions, run_conveyor
     return run_conveyor(ConveyorOptions(
-        args.bundle, args.out, args.picks, args.seconds or 60.0, args.speed, args.seed, video=not args.no_film,
+        args.bundle, args.out, args.picks, args.seconds or 120.0, args.speed, args.seed, video=not args.no_film,
         params_file=args.params_file))
 
 

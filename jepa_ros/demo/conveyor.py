@@ -36,7 +36,7 @@ class ConveyorOptions:
     bundle: str
     out: Path
     picks: int = 3
-    seconds: float = 60.0
+    seconds: float = 120.0
     speed: float = 1.0
     seed: int | None = None
     backend: str = ''
