@@ -9,10 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 def describe() -> dict[str, str | int]:
     """Return what a figure is worth nothing without: processor, usable cores, system, Python, rclpy, date."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return {'processor': _processor(), 'cores': cores, 'system': f'{platform.system()} {platform.machine()}',
+    return {'processor': _processor(), 'cores': cores(), 'system': f'{platform.system()} {platform.machine()}',
             'python': platform.python_version(), 'ros': _ros(),
             'date': datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')}
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def sentence(host: dict) -> str:

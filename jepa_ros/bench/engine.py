@@ -11,7 +11,6 @@ first.
 
 import contextlib
 import copy
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from jepa_ros import host
 from jepa_ros.engine import bookkeeping
 from jepa_ros.engine.backends import EngineError, open_graph, tensorrt
 from jepa_ros.engine.manifest import Architecture
@@ -84,7 +84,7 @@ def bench(size: str, image_size: int, frames: int, precision: str, names: list[s
     for name in names:
         if name not in SUBJECTS:
             raise JepaError(f"expected subjects of {', '.join(SUBJECTS)}, found '{name}'")
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or host.cores()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     config = EncoderConfig(size, image_size=(image_size, image_size), patch=PATCH, tubelet=TUBELET)

@@ -90,8 +90,8 @@ def run(args) -> int:
 def _run_cell(args) -> int:
     from jepa_ros.demo.conveyor import ConveyorOptions, run_conveyor
     return run_conveyor(ConveyorOptions(
-        args.bundle, args.out, args.picks, args.seconds or 120.0, args.speed, args.seed, video=not args.no_film,
-        params_file=args.params_file))
+        args.bundle, args.out, args.picks, args.seconds or ConveyorOptions.seconds, args.speed, args.seed,
+        video=not args.no_film, params_file=args.params_file))
 
 
 def _run_recording(name: str, args) -> int:

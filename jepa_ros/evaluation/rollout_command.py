@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 
+from jepa_ros import host
 from jepa_ros.sim import seeds as ranges
 
 DEFAULT = ranges.HELD_OUT[2000:2100]  # no training, tuning or recording uses them
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     seeds = ranges.parse(args.seeds)
     names = args.contenders.split(',') if args.contenders else list(CONTENDERS)
-    jobs = _cores() if args.jobs is None else args.jobs
+    jobs = host.cores() if args.jobs is None else args.jobs
     if not set(names) <= set(CONTENDERS) or len(set(names)) < len(names):
         raise RolloutError(f'--contenders: expected some of {",".join(CONTENDERS)}, found {args.contenders}')
     if jobs < 1 or args.latency is not None and not 0 <= args.latency < 1:
@@ -149,7 +149,6 @@ def _watch(episodes, count: int, missing: int) -> None:
 def _report(args, episodes: dict[str, list[dict]]) -> None:
     from rich.console import Console
 
-    from jepa_ros import host
     from jepa_ros.evaluation import page
     from jepa_ros.evaluation.rollout_page import render
     from jepa_ros.evaluation.rollout_summary import summarise
@@ -179,7 +178,3 @@ def _report(args, episodes: dict[str, list[dict]]) -> None:
     page.write(args.out / 'report.html', render(report, episodes))
     show(console, report)
     console.print(f'left in {args.out}: report.html, report.json', highlight=False)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

@@ -142,20 +142,14 @@ def _probes(config, bundles, splits, place, shelf, run, tick) -> list[dict[str, 
     ]
     kept = [shelf.get(f'probes-{side}', key) for side, key in zip(SIDES, keys)]
     missing = [number for number, found in enumerate(kept) if found is None]
-
-    def keep(number: int, found: Mapping[str, dict]) -> None:
+    if run is not None:
+        done = ((number, _told(run, bundles[number], splits, names, SIDES[number], tick)) for number in missing)
+    else:
+        jobs = [(_suite, (config, place, SIDES[number])) for number in missing]
+        done = ((missing[job], found) for job, found in side_by_side(jobs, tick))
+    for number, found in done:
         shelf.put(f'probes-{SIDES[number]}', keys[number], found)
         kept[number] = found
-
-    if run is not None:
-        for number in missing:
-            side = SIDES[number]
-            found = run(bundles[number], splits, names, lambda what, *rest: tick(f'{side}: {what}', *rest))
-            keep(number, {name: result.to_dict() for name, result in found.items()})
-    elif missing:
-        jobs = [(_suite, (config, place, SIDES[number])) for number in missing]
-        for job, found in side_by_side(jobs, tick):
-            keep(missing[job], found)
     return [{name: ProbeResult.from_dict(values) for name, values in found.items()} for found in kept]
 
 
@@ -163,18 +157,18 @@ def _suite(config: Config, place: Place, side: str, tick: Tick) -> dict[str, dic
     """Run the probes of one encoder, in a process that has nothing but this."""
     from jepa_ros.evaluation.probes import suite
 
-    bundle = Bundle.load(getattr(config, side).bundle)
+    def run(bundle: Bundle, splits: Splits, names: Sequence[str], tick: Tick) -> Mapping[str, ProbeResult]:
+        return suite.run(
+            bundle, splits, names, config.probes, place.cache, tick, max(1, config.timing.threads)
+        )
+
     splits = _splits(config, place, lambda what, *rest: None)
-    threads = max(1, config.timing.threads)
-    found = suite.run(
-        bundle,
-        splits,
-        config.probe_names(),
-        config.probes,
-        place.cache,
-        lambda what, *rest: tick(f'{side}: {what}', *rest),
-        threads,
-    )
+    return _told(run, Bundle.load(getattr(config, side).bundle), splits, config.probe_names(), side, tick)
+
+
+def _told(run: RunProbes, bundle, splits, names, side: str, tick: Tick) -> dict[str, dict]:
+    """Return what probes find, as it is kept, and say whose they are."""
+    found = run(bundle, splits, names, lambda what, *rest: tick(f'{side}: {what}', *rest))
     return {name: result.to_dict() for name, result in found.items()}
 
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 import signal
 from collections.abc import Callable, Iterator, Sequence
 
+from jepa_ros import host
 from jepa_ros.errors import JepaError
 
 LISTEN = 0.2  # s between two looks at whether the processes live
@@ -28,7 +28,7 @@ def side_by_side(jobs: Sequence[tuple[Callable, tuple]], tick: Callable[[str, in
     # spawned, because a backend's threads do not outlive a fork
     context = multiprocessing.get_context('spawn')
     said, left = context.Queue(), set(range(len(jobs)))
-    threads = max(1, (os.cpu_count() or 1) // len(jobs))
+    threads = max(1, host.cores() // max(1, len(jobs)))
     processes = [
         context.Process(target=_run, args=(number, function, arguments, threads, said), daemon=True)
         for number, (function, arguments) in enumerate(jobs)
