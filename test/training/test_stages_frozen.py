@@ -59,7 +59,8 @@ def test_validation_calibrates_the_readout_and_judges_by_it(
     )
     assert run.run()
     judged = run.history[-1]
-    assert 0 < judged['readout_error'] < 1 and 0 < judged['inside'] <= 1
+    # Of so few labels any share may lie inside; test_readings.py holds it to 90 % of many.
+    assert 0 < judged['readout_error'] < 1 and 0 <= judged['inside'] <= 1
     assert run.stages[1].score(judged) == -judged['readout_std']
     readout = models.load(tmp_path / 'run' / 'last.pt')[1].readout
     assert (readout.calibration != 0).any()
