@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import connection, reduction
 from typing import Any
 
+from jepa_ros import processes
 from jepa_ros.data import faults
 from jepa_ros.errors import JepaError
 
@@ -286,7 +287,7 @@ def _serve(pipe, make, note, quarantined):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the consumer decides when it is over
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # through the `finally`s
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with_the_consumer, daemon=True).start()
+    processes.end_with_the_parent()
     import cv2
 
     cv2.setNumThreads(0)  # a process per core; 1 would join the parent's threads, which a fork does not have
@@ -309,12 +310,6 @@ def _serve(pipe, make, note, quarantined):
             _send(pipe, *packed)
     except (EOFError, ConnectionError):
         pass  # the consumer is gone
-
-
-def _end_with_the_consumer():
-    """Leave when the consumer was killed, also in the middle of a long decode."""
-    connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
 
 
 class _Records(logging.Handler):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from jepa_ros import host
 from jepa_ros.errors import JepaError
+from jepa_ros.processes import end_with_the_parent
 
 LISTEN = 0.2  # s between two looks at whether the processes live
 
@@ -63,6 +64,7 @@ def side_by_side(jobs: Sequence[tuple[Callable, tuple]], tick: Callable[[str, in
 
 def _run(number: int, function: Callable, arguments: tuple, threads: int, said) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked, which ends this one
+    end_with_the_parent()
     try:
         import torch
 

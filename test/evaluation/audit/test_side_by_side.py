@@ -2,7 +2,11 @@
 """Jobs in processes of their own: what comes of them, what they say, and how they end."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 from side_jobs import die, refuse, square, wait_for_ever
 
@@ -41,6 +45,31 @@ def test_who_does_not_wait_any_more_leaves_no_process(tmp_path):
 def test_a_process_that_dies_is_named():
     with pytest.raises(JepaError, match='one that ended with 9'):
         list(side_by_side([(die, ())], lambda *news: None))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from side_jobs import wait_for_ever
+from jepa_ros.evaluation.audit.side_by_side import side_by_side
+
+if __name__ == '__main__':
+    list(side_by_side([(wait_for_ever, (Path(sys.argv[1]),))], lambda *news: print('waits', flush=True)))
+"""
+
+
+def test_who_is_killed_leaves_no_process(tmp_path):
+    script, path = tmp_path / 'audit.py', tmp_path / 'pid'
+    script.write_text(KILLED)
+    folders = os.pathsep.join(str(Path(__file__).parents[depth]) for depth in (2, 3))
+    parent = subprocess.Popen(
+        [sys.executable, script, path], stdout=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': folders}
+    )
+    assert parent.stdout.readline() == b'waits\n'
+    child = psutil.Process(int(path.read_text()))
+    parent.kill()
+    parent.communicate()
+    assert psutil.wait_procs([child], timeout=30)[1] == []
 
 
 def _gone(pid):
