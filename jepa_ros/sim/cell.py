@@ -7,6 +7,7 @@ Belt, bins, textures, lights, pillar and fixed camera are those of `ConveyorScen
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -92,7 +93,7 @@ class ConveyorCell(Hall):
         drawn = events.drawn(np.random.default_rng([seed, 6]))
         loads = events.passing(np.random.default_rng([seed, 9])) if passing else ()
         self._schedule = Schedule(drawn if interventions == 'seed' else interventions, loads)
-        self._load: tuple[float, float, float] | None = None  # when, where and how fast it set off
+        self._load: _Load | None = None
         self._servo = CartesianServo(self._mujoco, self._model, self._data)
         self._twist, self._frame_of_twist, self._commanded = np.zeros(6), 'world', -np.inf
         self.ticks = self.taken = 0
@@ -474,27 +475,38 @@ class ConveyorCell(Hall):
         """Send a load off that covers the handle in some seconds, from the side that leaves it time."""
         if self._load is not None:
             return
-        eye = self._data.cam(self._model.camera('camera').id).xpos
+        camera = self._model.camera('camera').id
+        eye = self._data.cam(camera).xpos
         handle = self.handle_pose().position + self.handle_velocity() * seconds
-        share = (LOAD_LINE - eye[1]) / (handle[1] - eye[1])
-        middle = eye[0] + (np.clip(handle[0], -0.5, 0.5) - eye[0]) * share
+        sight = np.array([np.clip(handle[0], -0.5, 0.5), *handle[1:]]) - eye
+        sight *= (LOAD_LINE - eye[1]) / sight[1]  # as far as the rail
         height, width = self.size
-        view = np.tan(np.radians(self._model.cam_fovy[self._model.camera('camera').id]) / 2) * width / height
+        view = np.tan(np.radians(self._model.cam_fovy[camera]) / 2) * width / height
         side = self._passes.choice([-1, 1])
-        start = eye[0] + side * (1.3 * view * (LOAD_LINE - eye[1]) + LOAD_HALF)
-        self._load = self.time, start, (middle - start) / seconds
+        aside = side * (1.3 * view * np.linalg.norm(sight) + LOAD_HALF)
+        self._load = _Load(self.time, eye[0] + aside, 2 * abs(aside), (sight[0] - aside) / seconds, eye[2] + sight[2])
 
     def _move_load(self) -> None:
-        if self._load is None:
+        load = self._load
+        if load is None:
             return
-        when, start, speed = self._load
-        x = start + speed * (self.time - when)
-        eye = self._data.cam(self._model.camera('camera').id).xpos
-        if (x - eye[0]) * np.sign(speed) > abs(start - eye[0]):
+        moved = load.speed * (self.time - load.when)
+        if abs(moved) > load.way:
             self._load = None
             self._move_prop('load', AWAY)
         else:
-            self._move_prop('load', (x, LOAD_LINE, BELT_TOP + 0.43))
+            self._move_prop('load', (load.start + moved, LOAD_LINE, load.height))
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A hanging load that passes: when and at which x (m) it set off, how far it goes (m), how fast (m/s), its z (m)."""
+
+    when: float
+    start: float
+    way: float
+    speed: float
+    height: float
 
 
 def _overview() -> str:

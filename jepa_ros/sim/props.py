@@ -11,10 +11,11 @@ import numpy as np
 from jepa_ros.sim.world import BELT_HALF_WIDTH, BELT_TOP, Fixture, box, element, geom
 
 AWAY = np.array([0.0, 0.0, -5.0])  # m, where they wait
-LOAD_HALF = 0.07  # m, half the width of a hanging load
-LOAD_LINE = -0.72  # m, the y of the rail that they hang from
-SCREEN_LINE = -0.50
-SCREEN_HALF = 0.18
+LOAD_HALF = 0.06  # m, half the width of a hanging load
+LOAD_LINE = -0.60  # m, the y of the rail that they hang from
+SCREEN_LINE = -0.45
+SCREEN_HALF = 0.155
+SCREEN_TOP = 1.34  # m, above the line of sight to the highest handle
 GATE_HALF = 0.012
 
 
@@ -26,35 +27,35 @@ def props(rng: np.random.Generator) -> Fixture:
     kind = rng.choice(['sack', 'crate', 'sign', 'reel'])
     load = {
         'sack': [
-            geom('ellipsoid', (LOAD_HALF, 0.06, 0.17), (0, 0, 0), paint, solid=False),
-            geom('ellipsoid', (0.035, 0.03, 0.05), (0, 0, 0.17), second, solid=False),
+            geom('ellipsoid', (LOAD_HALF, 0.05, 0.13), (0, 0, 0), paint, solid=False),
+            geom('ellipsoid', (0.03, 0.03, 0.04), (0, 0, 0.13), second, solid=False),
         ],
         'crate': [
-            box((LOAD_HALF, 0.05, 0.15), (0, 0, 0), paint, solid=False),
+            box((LOAD_HALF, 0.05, 0.12), (0, 0, 0), paint, solid=False),
             *(
                 box((LOAD_HALF + 0.002, 0.052, 0.012), (0, 0, z), second, solid=False)
-                for z in (-0.1, 0.0, 0.1)
+                for z in (-0.08, 0.0, 0.08)
             ),
         ],
         'sign': [
-            box((LOAD_HALF, 0.008, 0.17), (0, 0, 0), paint, solid=False),
-            box((LOAD_HALF * 0.8, 0.010, 0.14), (0, 0, 0), second, solid=False),
+            box((LOAD_HALF, 0.008, 0.13), (0, 0, 0), paint, solid=False),
+            box((LOAD_HALF * 0.8, 0.010, 0.11), (0, 0, 0), second, solid=False),
         ],
         'reel': [
-            geom('cylinder', (0.16, 0.05), (0, 0, 0), paint, solid=False, euler=(0, np.pi / 2, 0)),
+            geom('cylinder', (0.11, 0.045), (0, 0, 0), paint, solid=False, euler=(0, np.pi / 2, 0)),
             *(
-                geom('cylinder', (0.19, 0.008), (x, 0, 0), second, solid=False, euler=(0, np.pi / 2, 0))
-                for x in (-0.06, 0.06)
+                geom('cylinder', (0.13, 0.008), (x, 0, 0), second, solid=False, euler=(0, np.pi / 2, 0))
+                for x in (-0.052, 0.052)
             ),
         ],
     }[str(kind)]
-    cable = geom('capsule', 0.006, None, steel, solid=False, fromto=(0, 0, 0.15, 0, 0, 1.2))
-    middle = (BELT_TOP + 1.15) / 2
-    half = (1.15 - BELT_TOP) / 2 + 0.02
+    cable = geom('capsule', 0.006, None, steel, solid=False, fromto=(0, 0, 0.11, 0, 0, 1.2))
+    middle = (BELT_TOP + SCREEN_TOP) / 2
+    half = (SCREEN_TOP - BELT_TOP) / 2 + 0.02
     screen = [
         box((SCREEN_HALF, 0.012, half), (0, 0, middle), paint * 0.8, solid=False),
         box((SCREEN_HALF + 0.01, 0.016, 0.012), (0, 0, middle + half), second, solid=False),
-        *(box((0.015, 0.014, middle / 2), (x, 0, middle / 2), steel, solid=False) for x in (-0.15, 0.15)),
+        *(box((0.015, 0.014, middle / 2), (x, 0, middle / 2), steel, solid=False) for x in (-0.13, 0.13)),
     ]
     gate = [
         geom(

@@ -202,7 +202,8 @@ def _light(rng: np.random.Generator, shadows: bool) -> list[str]:
 
 
 def _camera(rng: np.random.Generator) -> str:
-    position = np.array([0.0, -1.16, BELT_TOP + 0.62]) + rng.uniform(-0.05, 0.05, 3)
+    """Halfway between beside the belt and above it: from lower down, an error of a height is several times as far across."""
+    position = np.array([0.0, -0.87, BELT_TOP + 0.99]) + rng.uniform(-0.05, 0.05, 3)
     target = np.array([0.0, 0.02, BELT_TOP + 0.10]) + rng.uniform(-0.03, 0.03, 3)
     back = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0, 0, 1], back)
@@ -218,8 +219,8 @@ def _camera(rng: np.random.Generator) -> str:
 
 def _pillar(rng: np.random.Generator) -> list[str]:
     """A column between camera and belt, wide enough to hide the handle for 0.3 s at any belt speed."""
-    half = rng.uniform(0.050, 0.075)
-    x, y = rng.uniform(-0.24, 0.24), -BELT_HALF_WIDTH - 0.14
+    half = rng.uniform(0.043, 0.065)
+    x, y = rng.uniform(-0.21, 0.21), -BELT_HALF_WIDTH - 0.14
     paint = np.clip(rng.uniform(0.3, 0.8) + rng.normal(0, 0.08, 3), 0, 1)
     body = box((half, half, 1.25), (x, y, 1.25), paint, name='pillar')
     band = box((half + 0.002, half + 0.002, 0.22), (x, y, BELT_TOP - 0.18), material='hazard', solid=False)
