@@ -17,6 +17,7 @@ VIOLATIONS = ('vanish', 'jump', 'pass', 'appear')
 #: By seed. What happens behind the screen goes both ways equally often: whoever takes an empty belt for dull and a
 #: full one for surprising is right in one and wrong in the other.
 IN_TURN = ('vanish', 'jump', 'pass', 'appear', 'jump', 'pass')
+WHERE, SEEN = 0.27, 0.44  # m from the middle of the picture: where it happens at most, and where a bin is whole in it
 BEGINNING = 2.0  # s before the bin is where it happens
 
 
@@ -55,8 +56,8 @@ class StagedCell(ConveyorCell):
         pillar = self._model.geom('pillar').pos
         shadow = eye[0] + (pillar[0] - eye[0]) * -eye[1] / (pillar[1] - eye[1])
         side = -np.sign(shadow)
-        self._where = shadow + side * draw.uniform(0.24, 0.32)
-        self._far = side * draw.uniform(0.15, 0.25)
+        self._where = np.clip(shadow + side * draw.uniform(0.24, 0.32), -WHERE, WHERE)
+        self._far = np.clip(self._where + side * draw.uniform(0.15, 0.25), -SEEN, SEEN) - self._where
         if kind in ('vanish', 'appear'):
             self._where = draw.uniform(-0.1, 0.1)
             x = eye[0] + (self._where - eye[0]) * (SCREEN_LINE - eye[1]) / -eye[1]

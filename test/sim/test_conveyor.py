@@ -103,7 +103,7 @@ def test_the_handle_is_where_the_picture_shows_it(seed):
                 found += grip in picture[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
             elif handle:
                 assert np.sum(picture == grip) < 250, 'called hidden, yet most of it is in the picture'
-        assert looked > 5 and found >= 0.9 * looked
+        assert looked > 5 and found >= 0.85 * looked  # what stands before it may hide its middle
 
 
 @pytest.mark.parametrize('seed', [*range(5), 10_000, 20_000])
