@@ -72,7 +72,7 @@ def draw(title: str, moments: list[Moment], grid: tuple[int, int], skills: list[
     if moments:
         y = _columns(sheet, moments, grid, tall, y, readout)
     else:
-        sheet.text('no futures', MARGIN, y + CAPTION + tall / 2 - 3, 13.5, INK, bold=True)
+        sheet.text('too few futures', MARGIN, y + CAPTION + tall / 2 - 3, 13.5, INK, bold=True)
         sheet.text('to compare', MARGIN, y + CAPTION + tall / 2 + 15, 12, GREY)
         for column, frame in enumerate(frames[:columns]):
             sheet.image(frame, MARGIN + LABELS + column * (TILE + GAP), y + CAPTION, TILE, tall)
@@ -141,7 +141,7 @@ def _share(sheet, moment, x, bottom) -> None:
 def _skill_bars(sheet, skills, x, y, width) -> None:
     sheet.text('Skill against persistence, by horizon', x, y + 16, 14, INK, bold=True)
     if not skills:
-        sheet.text('no futures', x, y + 44, 12.5, GREY)
+        sheet.text('too few futures', x, y + 44, 12.5, GREY)
         return
     zero, tall = y + 128, 84
     known = [row['skill'] for row in skills if row['skill'] is not None]

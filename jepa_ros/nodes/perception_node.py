@@ -283,8 +283,10 @@ class PerceptionNode(lifecycle.ManagedNode):
             health.warn(f'the camera sends an image every {period:.3g} s but the bundle asks for one every '
                         f'{wanted:.3g} s: raise its frame rate or use a bundle with a longer frame period')
         if news['overrun']:
-            health.warn(f"{news['overrun']} images were skipped because a step of the encoder takes "
-                        f'{1e3 * self._meters.encode.percentile(50):.0f} ms and there are '
+            median = self._meters.encode.percentile(50)
+            slow = ('the first step of the encoder has not ended' if math.isnan(median) else
+                    f'a step of the encoder takes {1e3 * median:.0f} ms')
+            health.warn(f"{news['overrun']} images were skipped because {slow} and there are "
                         f'{1e3 * self._manifest.slice_period:.0f} ms for it: use a smaller bundle, another '
                         'backend, more threads, or publish less')
 
