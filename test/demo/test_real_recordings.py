@@ -50,13 +50,13 @@ def check(start, recording, futures: bool):
     """
     frames = [frame.stamp_ns for frame in islice(recording.frames(), 200)]
     expected = sum(stamp <= frames[0] + (SECONDS - 0.2) * 1e9 for stamp in frames)
-    # A machine that runs many tests at once loses a frame now and then; one that has no time for a camera is
-    # asked again.
+    # A machine that runs many tests at once loses a frame now and then, and stamps the ones it sends late with
+    # the time it sent them: 0.3 s of the drone are then too short for futures. Such a run is asked again.
     for _ in range(4):
         run = start()
         assert run.end() == 0, str(run)
         figures = run.figures()
-        if figures['frames']['delivered'] >= 0.95 * expected:
+        if figures['frames']['delivered'] >= 0.95 * expected and (figures['futures'] > 0) == futures:
             break
     assert figures['frames']['delivered'] >= 0.95 * expected, str(run)
     assert figures['frames']['failed'] == figures['unreadable'] == 0, str(run)
