@@ -148,6 +148,8 @@ FAR = 0.04  # m beside it: too far to go on lowering
 CLEAR = 0.06  # m above the bar: the fingers are off it
 AGAIN = 0.15  # m beside the handle: so near, a further attempt begins from there
 TURNED = 0.08  # rad
+SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
+SIDESTEP = 0.04  # m to the side, the way the fingers close, where a further attempt looks for the bar
 VERTICAL = 0.35  # m/s at most, towards the handle and away from it
 
 
@@ -186,6 +188,8 @@ class Picker:
         self._yaw: float | None = None
         self._spot: np.ndarray | None = None
         self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
+        self._lowest, self._resisted = np.inf, 0.0  # of a tool that is lowered: z, m; for how long it met something, s
+        self._aside = 0.0  # m, as SIDESTEP: where to look for a bar that was not where it seemed to be
         self.settings = settings
 
     @property
@@ -253,6 +257,7 @@ class Picker:
         self._resume()
         if handle is not None:
             doubt = self._surprised(surprise) if surprised else self._uncertain(handle)
+            handle = self._beside_it(handle)
             self._handle, self._error = handle, handle.position - self._tool.position
         self._doubtful = self._doubtful + self._period if doubt else 0.0
         self._meet, self._doubt, self._opening = meet, doubt, opening
@@ -341,6 +346,7 @@ class Picker:
     # The states: each returns the twist that is wanted, and may go on to another.
 
     def _waiting(self) -> np.ndarray:
+        self._aside = 0.0
         if not (self._doubt or self._coming()):
             return self._go(PickState.APPROACHING)
         self._face(self.settings.home)
@@ -384,10 +390,26 @@ class Picker:
         twist = self._towards(self._handle.position + deep, self._handle.velocity)
         # in doubt it stays over the handle, but comes no nearer
         twist[2] = np.clip(twist[2], 0.0 if self._doubt else -VERTICAL, VERTICAL)
+        if self._resists(twist[2]):
+            # The bar may be between the fingers, higher than it seemed; if not, a finger stands on it.
+            self._ride()
+            return self._go(PickState.CLOSING)
         return twist
+
+    def _resists(self, wanted: float) -> bool:
+        """Whether the tool has stayed where it is for too long for one that is told to come down."""
+        height = self._tool.position[2]
+        if self._since == 0.0 or height < self._lowest - SUNK:
+            self._lowest, self._resisted = height, 0.0
+        elif wanted < -self.settings.gain * NEAR:
+            self._resisted += self._period
+        return self._resisted > self.settings.patience
 
     def _closing(self) -> np.ndarray:
         if self._empty():
+            if self._aside or self._resisted > self.settings.patience:
+                # to one side, then to the other, then again where it seems to be
+                self._aside = {0.0: SIDESTEP, SIDESTEP: -SIDESTEP}.get(self._aside, 0.0)
             return self._give_up('the fingers closed on nothing')
         if self._since > self.settings.closing_time:
             self._spot = self._tool.position + (0, 0, self.settings.lift)
@@ -473,6 +495,11 @@ class Picker:
 
     def _doubt_lasts(self) -> bool:
         return self._doubtful > self.settings.patience
+
+    def _beside_it(self, handle: HandleState) -> HandleState:
+        """The handle where this attempt looks for it."""
+        across = np.array([-np.sin(handle.yaw), np.cos(handle.yaw), 0.0])
+        return replace(handle, position=handle.position + self._aside * across)
 
     @property
     def _beside(self) -> float:

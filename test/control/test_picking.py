@@ -19,7 +19,7 @@ class Bench:
     :param handle: what the futures tell of, and what the fingers find.
     :param thick: m that closed fingers are kept open by the bar; 0: there is none.
 
-    Attributes: `blind`: whether no futures come; `told`: how they are, as of `Handle.path`; `states`: those so far.
+    Attributes: `floor`: how low, z in m, the tool can come, by where the handle is from it; `blind`: whether no futures come; `told`: how they are, as of `Handle.path`; `states`: those so far.
     """
 
     def __init__(self, handle=Handle((-0.3, 0.01, 0.82)), thick=0.015, **settings):
@@ -27,6 +27,7 @@ class Bench:
         self.picker.calibration = camera()
         self.picker.enabled = True
         self.handle, self.thick, self.told, self.surprise, self.blind = handle, thick, {}, 0.1, False
+        self.floor = lambda off: -np.inf
         self.time, self.tool, self.yaw = 0.0, np.array([0.60, -0.04, 1.10]), np.pi / 2
         self.opening, self.states, self.twists = OPEN, [], []
 
@@ -41,6 +42,7 @@ class Bench:
         command = self.picker.step(now, now, Tool(self.tool.copy(), rotation), self.opening)
         if command.twist is not None:
             self.tool += command.twist[:3] * PERIOD
+            self.tool[2] = max(self.tool[2], self.floor(self.off))
             self.yaw += command.twist[5] * PERIOD
             self.twists.append(command.twist)
         if command.gripper:
@@ -120,6 +122,33 @@ def test_a_bin_that_slips_is_noticed():
     bench.until(PickState.LIFTING)
     bench.opening = bench.thick = 0.0
     assert 'slipped' in bench.until(PickState.RETREATING, seconds=0.2).reason
+
+
+@pytest.mark.parametrize('side', [1, -1])
+def test_fingers_that_stand_on_the_bar_look_for_it_to_both_sides(side):
+    """The bar runs along the belt, beside where it seems to be, and a finger comes down on it."""
+    bar, reach = 0.04 * side, 0.82 + 0.005
+    bench = Bench(Handle((-0.1, 0.01, 0.82), 0.05))
+    bench.floor = lambda off: reach if 0.03 < abs(off[1] + bar) < 0.06 else -np.inf
+    for _ in range(2 if side < 0 else 1):
+        bench.thick = 0.0
+        command = bench.until(PickState.RETREATING, seconds=20)
+        assert 'closed on nothing' in command.reason
+        bench.until(PickState.LOWERING)
+    bench.thick = 0.015
+    bench.until(PickState.CLOSING)
+    assert abs(bench.off[1] + bar) < 0.03, 'it is between the fingers'
+    bench.until(PickState.HOLDING)
+
+
+def test_a_bar_that_is_higher_than_it_seems_is_taken_where_it_stops_the_hand():
+    bench = Bench()
+    bench.floor = lambda off: 0.82 + 0.01
+    bench.until(PickState.LOWERING)
+    began = bench.time
+    bench.until(PickState.CLOSING)
+    assert bench.time - began > PickSettings().patience
+    bench.until(PickState.HOLDING)
 
 
 def test_in_doubt_it_stays_above_and_then_gives_up():
