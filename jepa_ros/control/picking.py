@@ -149,7 +149,7 @@ CLEAR = 0.06  # m above the bar: the fingers are off it
 AGAIN = 0.15  # m beside the handle: so near, a further attempt begins from there
 TURNED = 0.08  # rad
 SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
-SIDESTEP = 0.04  # m to the side, the way the fingers close, where a further attempt looks for the bar
+SIDESTEP = 0.04  # m beside the handle, the way the fingers close: where a further attempt looks for the bar
 VERTICAL = 0.35  # m/s at most, towards the handle and away from it
 
 
@@ -189,7 +189,7 @@ class Picker:
         self._spot: np.ndarray | None = None
         self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
         self._lowest, self._resisted = np.inf, 0.0  # of a tool that is lowered: z, m; for how long it met something, s
-        self._aside = 0.0  # m, as SIDESTEP: where to look for a bar that was not where it seemed to be
+        self._aside = 0.0  # m towards the camera from where the bar seems to be: where it is looked for
         self.settings = settings
 
     @property
@@ -407,10 +407,7 @@ class Picker:
 
     def _closing(self) -> np.ndarray:
         if self._empty():
-            if self._aside or self._resisted > self.settings.patience:
-                # to one side, then to the other, then again where it seems to be
-                self._aside = {0.0: SIDESTEP, SIDESTEP: -SIDESTEP}.get(self._aside, 0.0)
-            return self._give_up('the fingers closed on nothing')
+            return self._look_beside('the fingers closed on nothing')
         if self._since > self.settings.closing_time:
             self._spot = self._tool.position + (0, 0, self.settings.lift)
             return self._go(PickState.LIFTING)
@@ -421,7 +418,7 @@ class Picker:
     def _lifting(self) -> np.ndarray:
         """Go up, and stop moving along only on the way."""
         if self._empty():
-            return self._give_up('the bin slipped out of the fingers')
+            return self._look_beside('the bin slipped out of the fingers')
         left = self._spot[2] - self._tool.position[2]
         if left < 0.01:
             self._spot = self._tool.position
@@ -496,10 +493,18 @@ class Picker:
     def _doubt_lasts(self) -> bool:
         return self._doubtful > self.settings.patience
 
+    def _look_beside(self, reason: str) -> np.ndarray:
+        """Give up; where the fingers had met something, the next attempt looks for the bar beside this place."""
+        if self._aside or self._resisted > self.settings.patience:
+            # First towards the camera, where a bar is that is higher than it seems; then away from it.
+            self._aside = {0.0: SIDESTEP, SIDESTEP: -SIDESTEP}.get(self._aside, 0.0)
+        return self._give_up(reason)
+
     def _beside_it(self, handle: HandleState) -> HandleState:
         """The handle where this attempt looks for it."""
         across = np.array([-np.sin(handle.yaw), np.cos(handle.yaw), 0.0])
-        return replace(handle, position=handle.position + self._aside * across)
+        towards = np.sign(across @ (self.calibration.position - handle.position)) or 1.0
+        return replace(handle, position=handle.position + self._aside * towards * across)
 
     @property
     def _beside(self) -> float:

@@ -125,9 +125,9 @@ def test_a_bin_that_slips_is_noticed():
 
 
 @pytest.mark.parametrize('side', [1, -1])
-def test_fingers_that_stand_on_the_bar_look_for_it_to_both_sides(side):
+def test_fingers_that_stand_on_the_bar_look_for_it_towards_the_camera_and_then_away_from_it(side):
     """The bar runs along the belt, beside where it seems to be, and a finger comes down on it."""
-    bar, reach = 0.04 * side, 0.82 + 0.005
+    bar, reach = 0.04 * side * np.sign(camera().position[1]), 0.82 + 0.005
     bench = Bench(Handle((-0.1, 0.01, 0.82), 0.05))
     bench.floor = lambda off: reach if 0.03 < abs(off[1] + bar) < 0.06 else -np.inf
     for _ in range(2 if side < 0 else 1):
@@ -139,6 +139,16 @@ def test_fingers_that_stand_on_the_bar_look_for_it_to_both_sides(side):
     bench.until(PickState.CLOSING)
     assert abs(bench.off[1] + bar) < 0.03, 'it is between the fingers'
     bench.until(PickState.HOLDING)
+
+
+def test_a_bin_that_slips_from_fingers_that_met_something_is_looked_for_beside_that_place():
+    bench = Bench(Handle((0.0, 0.01, 0.82), 0.05))
+    bench.floor = lambda off: 0.83 if abs(off[1]) < 0.03 else -np.inf
+    bench.until(PickState.LIFTING)
+    bench.opening = bench.thick = 0.0
+    assert 'slipped' in bench.until(PickState.RETREATING, seconds=0.2).reason
+    bench.until(PickState.CLOSING)
+    assert 0.03 < bench.off[1] * -np.sign(camera().position[1]) < 0.05
 
 
 def test_a_bar_that_is_higher_than_it_seems_is_taken_where_it_stops_the_hand():
