@@ -391,9 +391,7 @@ class Picker:
         # in doubt it stays over the handle, but comes no nearer
         twist[2] = np.clip(twist[2], 0.0 if self._doubt else -VERTICAL, VERTICAL)
         if self._resists(twist[2]):
-            # The bar may be between the fingers, higher than it seemed; if not, a finger stands on it.
-            self._ride()
-            return self._go(PickState.CLOSING)
+            return self._look_beside('something is in the way of the fingers')
         return twist
 
     def _resists(self, wanted: float) -> bool:
@@ -418,7 +416,7 @@ class Picker:
     def _lifting(self) -> np.ndarray:
         """Go up, and stop moving along only on the way."""
         if self._empty():
-            return self._look_beside('the bin slipped out of the fingers')
+            return self._give_up('the bin slipped out of the fingers')
         left = self._spot[2] - self._tool.position[2]
         if left < 0.01:
             self._spot = self._tool.position
@@ -495,7 +493,7 @@ class Picker:
 
     def _look_beside(self, reason: str) -> np.ndarray:
         """Give up; where the fingers had met something, the next attempt looks for the bar beside this place."""
-        if self._aside or self._resisted > self.settings.patience:
+        if self._aside or self._resisted > self.settings.patience:  # one of them stands on the bar, as a rule
             # First towards the camera, where a bar is that is higher than it seems; then away from it.
             self._aside = {0.0: SIDESTEP, SIDESTEP: -SIDESTEP}.get(self._aside, 0.0)
         return self._give_up(reason)
