@@ -390,8 +390,9 @@ class Picker:
         twist = self._towards(self._handle.position + deep, self._handle.velocity)
         # in doubt it stays over the handle, but comes no nearer
         twist[2] = np.clip(twist[2], 0.0 if self._doubt else -VERTICAL, VERTICAL)
-        if self._resists(twist[2]):
-            return self._look_beside('something is in the way of the fingers')
+        if self._resists(twist[2]):  # a finger stands on the bar, as a rule
+            self._sidestep()
+            return self._give_up('something is in the way of the fingers')
         return twist
 
     def _resists(self, wanted: float) -> bool:
@@ -405,7 +406,9 @@ class Picker:
 
     def _closing(self) -> np.ndarray:
         if self._empty():
-            return self._look_beside('the fingers closed on nothing')
+            if self._aside:
+                self._sidestep()
+            return self._give_up('the fingers closed on nothing')
         if self._since > self.settings.closing_time:
             self._spot = self._tool.position + (0, 0, self.settings.lift)
             return self._go(PickState.LIFTING)
@@ -491,12 +494,9 @@ class Picker:
     def _doubt_lasts(self) -> bool:
         return self._doubtful > self.settings.patience
 
-    def _look_beside(self, reason: str) -> np.ndarray:
-        """Give up; where the fingers had met something, the next attempt looks for the bar beside this place."""
-        if self._aside or self._resisted > self.settings.patience:  # one of them stands on the bar, as a rule
-            # First towards the camera, where a bar is that is higher than it seems; then away from it.
-            self._aside = {0.0: SIDESTEP, SIDESTEP: -SIDESTEP}.get(self._aside, 0.0)
-        return self._give_up(reason)
+    def _sidestep(self) -> None:
+        """Look elsewhere next: towards the camera, where a bar is that is higher than it seems; then away from it."""
+        self._aside = {0.0: SIDESTEP, SIDESTEP: -SIDESTEP}.get(self._aside, 0.0)
 
     def _beside_it(self, handle: HandleState) -> HandleState:
         """The handle where this attempt looks for it."""

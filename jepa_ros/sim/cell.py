@@ -500,7 +500,7 @@ class ConveyorCell(Hall):
 
 @dataclass(frozen=True)
 class _Load:
-    """A hanging load that passes: when and at which x (m) it set off, how far it goes (m), how fast (m/s), its z (m)."""
+    """A hanging load that passes: when and at which x (m) it set off, how far (m) and fast (m/s) it goes, its z (m)."""
 
     when: float
     start: float

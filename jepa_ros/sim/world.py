@@ -202,7 +202,7 @@ def _light(rng: np.random.Generator, shadows: bool) -> list[str]:
 
 
 def _camera(rng: np.random.Generator) -> str:
-    """Halfway between beside the belt and above it: from lower down, an error of a height is several times as far across."""
+    """Halfway between beside the belt and above it: from lower down, an error of a height is larger across."""
     position = np.array([0.0, -0.87, BELT_TOP + 0.99]) + rng.uniform(-0.05, 0.05, 3)
     target = np.array([0.0, 0.02, BELT_TOP + 0.10]) + rng.uniform(-0.03, 0.03, 3)
     back = (position - target) / np.linalg.norm(position - target)

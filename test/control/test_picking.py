@@ -19,7 +19,8 @@ class Bench:
     :param handle: what the futures tell of, and what the fingers find.
     :param thick: m that closed fingers are kept open by the bar; 0: there is none.
 
-    Attributes: `floor`: how low, z in m, the tool can come, by where the handle is from it; `blind`: whether no futures come; `told`: how they are, as of `Handle.path`; `states`: those so far.
+    Attributes: `floor`: how low, z in m, the tool can come, by where the handle is from it; `blind`: whether no futures
+    come; `told`: how they are, as of `Handle.path`; `states`: those so far.
     """
 
     def __init__(self, handle=Handle((-0.3, 0.01, 0.82)), thick=0.015, **settings):
