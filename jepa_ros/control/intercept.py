@@ -46,7 +46,7 @@ class TrackSettings:
     memory: float = 0.25
     slow_memory: float = 1.5
     bandwidth: float = 0.15
-    common: float = 0.3
+    common: float = 1.0
     gate: float = 3.0
 
 
@@ -109,8 +109,9 @@ class HandleTrack:
     A path that deviates from those before it is put aside. If the next one agrees with it, the world has
     changed (the belt stops, another bin comes) and what was before is forgotten; if not, it was an outlier.
 
-    Errors of successive futures are alike, since they come from nearly the same frames: a share ``common`` of
-    the variance is not reduced by averaging over paths, and nothing is by averaging over the horizons of one.
+    Errors of successive futures are alike, since they come from nearly the same frames and the same bin: a share
+    ``common`` of the variance is not reduced by averaging over paths, and nothing is by averaging over the horizons
+    of one. What the fingers felt is a measurement too, see :meth:`feel`.
 
     :param settings: see there; may be replaced at any time.
     """
@@ -126,6 +127,20 @@ class HandleTrack:
         self._origin_ns = 0
         self._grasp = np.zeros(3), np.zeros(3)  # mean and variance
         self._across, self._across_height = 0.0, np.zeros((2, 2))  # m; covariance of it and the height
+        self._felt: tuple[float, float] | None = None  # height above the belt, and its standard deviation, m
+
+    def feel(self, height: float, deviation: float) -> None:
+        """
+        Take in how high the bar is, as something felt that touched it; it holds for this bin.
+
+        The ray on which the bar was seen leads to another place across and along the belt then.
+
+        :param height: of its axis above the belt, m; `deviation`: standard deviation of that, m.
+        """
+        if self._along.held:  # else there is nothing known that it could belong to
+            self._felt = height, deviation
+            self._fuse_slow()
+            self._points = self._along_belt(self._along.held)
 
     def add(self, path: PredictedPath, calibration: Calibration) -> None:
         """
@@ -144,7 +159,8 @@ class HandleTrack:
         settings = self.settings
         calibration.on_plane(path.points, settings.belt_height + evidence.grasp[2])  # raises
         self._calibration = calibration
-        self._slow.offer(evidence, self._same_bin, 3 * settings.slow_memory)
+        if not self._slow.offer(evidence, self._same_bin, 3 * settings.slow_memory):
+            self._felt = None
         self._fuse_slow()
         self._along.offer(evidence, self._same_motion, 3 * settings.memory)
         self._points = self._along_belt(self._along.held)
@@ -247,9 +263,10 @@ class HandleTrack:
         middle = np.array([0.0, across]) @ self._axes
         # the ray holds the place across to the height: where one is known, so is the other
         lean = self._lean(np.array([*middle, settings.belt_height + grasp[2]])) @ self._axes[1]
-        seen = np.array([[1.0, -lean], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-        values = np.array([across - lean * grasp[2], grasp[2], settings.lane[0], settings.handle_height])
-        spreads = np.array([settings.lane[1], settings.handle_spread]) ** 2
+        felt, deviation = self._felt or (0.0, np.inf)
+        seen = np.array([[1.0, -lean], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        values = np.array([across - lean * grasp[2], grasp[2], settings.lane[0], settings.handle_height, felt])
+        spreads = np.array([settings.lane[1], settings.handle_spread, deviation]) ** 2
         weights = 1 / np.maximum([across_variance, variance[2], *spreads], 1e-8)
         self._across_height = np.linalg.inv(seen.T * weights @ seen)
         self._across, height = self._across_height @ (seen.T * weights @ values)
@@ -358,8 +375,12 @@ class _Recent:
 
     def offer(
         self, new: _Evidence, agrees: Callable[[_Evidence, list[_Evidence]], bool], memory: float
-    ) -> None:
-        """Hold it, put it aside, or begin anew with it."""
+    ) -> bool:
+        """
+        Hold it, put it aside, or begin anew with it.
+
+        :return: False where it began anew.
+        """
         self.held = [evidence for evidence in self.held if new.stamp - evidence.stamp <= memory]
         if not self.held or agrees(new, self.held):
             self.held.append(new)
@@ -370,6 +391,8 @@ class _Recent:
             # Two in a row: the world is no longer as it was, and nothing is gained by waiting for a third.
             self.held = [self._aside, new] if agrees(new, [self._aside]) else [new]
             self._aside = None
+            return False
+        return True
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class PickSettings:
     :param hover: how far above the handle the tool waits for it, m.
     :param depth: how far below the axis of the bar it closes, m: the middle of the pads, so that the height may be
         wrong either way.
+    :param touch: how far above the axis of the bar the tool is when its fingers stand on the bar, m.
     :param lift: how far a bin is lifted, m.
     :param hold: for how long it is held there, s.
     :param place: where bins are put down, m; empty: they are held for good.
@@ -79,12 +80,13 @@ class PickSettings:
     horizon: float = 0.03
     gain: float = 5.0
     max_turn: float = 2.0
-    max_error: float = 0.08
+    max_error: float = 0.13
     max_surprise: float = 1.0
     patience: float = 0.3
     home: tuple[float, float, float] = (0.60, -0.04, 1.10)
     hover: float = 0.13
     depth: float = 0.02
+    touch: float = 0.024
     lift: float = 0.17
     hold: float = 1.3
     place: tuple[float, ...] = ()
@@ -149,7 +151,11 @@ CLEAR = 0.06  # m above the bar: the fingers are off it
 AGAIN = 0.15  # m beside the handle: so near, a further attempt begins from there
 TURNED = 0.08  # rad
 SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
-SIDESTEP = 0.04  # m beside the handle, the way the fingers close: where a further attempt looks for the bar
+FELT = 0.003  # m, standard deviation of a height at which the fingers met the bar
+NEWS = 0.012  # m: a bar that is so much higher or lower than it seemed is elsewhere, on the ray on which it is seen
+#: m towards the camera, the way the fingers close, from where the handle seems to be: where attempts look for it in turn.
+SEARCH = (0.0, 0.04, -0.04)
+JAMMED = 0.95  # of the open gripper: one that closes no further stands on something
 VERTICAL = 0.35  # m/s at most, towards the handle and away from it
 
 
@@ -189,7 +195,7 @@ class Picker:
         self._spot: np.ndarray | None = None
         self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
         self._lowest, self._resisted = np.inf, 0.0  # of a tool that is lowered: z, m; for how long it met something, s
-        self._aside = 0.0  # m towards the camera from where the bar seems to be: where it is looked for
+        self._search = 0  # of SEARCH: where this attempt looks
         self.settings = settings
 
     @property
@@ -293,6 +299,7 @@ class Picker:
             else:
                 self.tools.offer(tool, tool.stamp_ns or now_ns, 0, now_ns, steady_ns)
         held = self.tools.check(now_ns, steady_ns)
+        self._tip = held.position[2]
         # Where it will be when a command sent now begins to move it.
         lead = self.tools.age(now_ns) + self.settings.horizon
         self._tool = replace(held, position=held.position + self._twist[:3] * lead)
@@ -346,7 +353,7 @@ class Picker:
     # The states: each returns the twist that is wanted, and may go on to another.
 
     def _waiting(self) -> np.ndarray:
-        self._aside = 0.0
+        self._search = 0
         if not (self._doubt or self._coming()):
             return self._go(PickState.APPROACHING)
         self._face(self.settings.home)
@@ -390,9 +397,8 @@ class Picker:
         twist = self._towards(self._handle.position + deep, self._handle.velocity)
         # in doubt it stays over the handle, but comes no nearer
         twist[2] = np.clip(twist[2], 0.0 if self._doubt else -VERTICAL, VERTICAL)
-        if self._resists(twist[2]):  # a finger stands on the bar, as a rule
-            self._sidestep()
-            return self._give_up('something is in the way of the fingers')
+        if self._resists(twist[2]):
+            return self._stands_on_it()
         return twist
 
     def _resists(self, wanted: float) -> bool:
@@ -406,10 +412,12 @@ class Picker:
 
     def _closing(self) -> np.ndarray:
         if self._empty():
-            if self._aside:
-                self._sidestep()
+            if self._search:
+                self._search_on()
             return self._give_up('the fingers closed on nothing')
         if self._since > self.settings.closing_time:
+            if self._opening is not None and self._opening > JAMMED * np.mean(self.settings.gripper_open):
+                return self._stands_on_it()
             self._spot = self._tool.position + (0, 0, self.settings.lift)
             return self._go(PickState.LIFTING)
         if not self._doubt:
@@ -494,15 +502,27 @@ class Picker:
     def _doubt_lasts(self) -> bool:
         return self._doubtful > self.settings.patience
 
-    def _sidestep(self) -> None:
-        """Look elsewhere next: towards the camera, where a bar is that is higher than it seems; then away from it."""
-        self._aside = {0.0: SIDESTEP, SIDESTEP: -SIDESTEP}.get(self._aside, 0.0)
+    def _stands_on_it(self) -> np.ndarray:
+        """
+        Learn from fingers that met something, the bar as a rule, and begin again.
+
+        They tell how high it is. Where it seemed to be as high, it is somewhere beside.
+        """
+        felt = self._tip - self.settings.touch
+        if abs(felt - self._handle.position[2]) > NEWS:
+            self.track.feel(felt - self.settings.track.belt_height, FELT)
+        else:
+            self._search_on()
+        return self._give_up('something is in the way of the fingers')
+
+    def _search_on(self) -> None:
+        self._search = (self._search + 1) % len(SEARCH)
 
     def _beside_it(self, handle: HandleState) -> HandleState:
         """The handle where this attempt looks for it."""
         across = np.array([-np.sin(handle.yaw), np.cos(handle.yaw), 0.0])
         towards = np.sign(across @ (self.calibration.position - handle.position)) or 1.0
-        return replace(handle, position=handle.position + self._aside * towards * across)
+        return replace(handle, position=handle.position + SEARCH[self._search] * towards * across)
 
     @property
     def _beside(self) -> float:
@@ -511,7 +531,7 @@ class Picker:
     @property
     def _near(self) -> float:
         # Nearer than what is known of the place there is no being.
-        return NEAR + 0.5 * min(self._handle.deviation, self.settings.max_error)
+        return NEAR + 0.3 * min(self._handle.deviation, self.settings.max_error)
 
     def _ride(self) -> None:
         self._riding = self._handle.velocity

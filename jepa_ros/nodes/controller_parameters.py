@@ -83,6 +83,8 @@ PICK = (
     ParameterSpec('home', list(_PICK.home), 'Where the tool waits.', 'm', -_PLACE, _PLACE),
     ParameterSpec('hover', _PICK.hover, 'How far above the handle the tool waits for it.', 'm', 0.0, 10.0),
     ParameterSpec('depth', _PICK.depth, 'How far below the axis of the bar the gripper closes.', 'm', 0.0, 1.0),
+    ParameterSpec('touch', _PICK.touch, 'How far above the axis of the bar the tool is when its fingers stand on '
+                  'the bar.', 'm', 0.0, 1.0),
     ParameterSpec('lift', _PICK.lift, 'How far a bin is lifted.', 'm', 0.0, 10.0),
     ParameterSpec('hold', _PICK.hold, 'For how long it is held there.', 's', 0.0, 1000.0),
     ParameterSpec('place', list(_PICK.place), 'Where bins are put down; empty: they are held for good.',

@@ -76,8 +76,36 @@ def test_a_bundle_that_does_not_tell_the_height_leaves_it_to_what_is_known():
 
 
 def test_averaging_makes_certain_but_not_more_than_what_errors_have_in_common():
-    once, often = (follow(Handle(), n * 0.05, deviation=0.02).at(instant(n * 0.05 + 0.2)) for n in (1, 20))
-    assert once.deviation * np.sqrt(0.3) * 0.9 < often.deviation < once.deviation
+    for share in (0.3, 1.0):
+        of = TrackSettings(common=share)
+        once, often = (
+            follow(Handle(), n * 0.05, settings=of, deviation=0.02).at(instant(n * 0.05 + 0.2)) for n in (1, 20)
+        )
+        assert once.deviation * np.sqrt(share) * 0.9 < often.deviation
+        assert share == 1.0 or often.deviation < once.deviation
+    assert TrackSettings().common == 1.0, 'errors of one bin are alike'
+
+
+def test_a_height_that_was_felt_moves_the_handle_on_its_ray():
+    handle = Handle()
+    low = np.array([0.0, 0.0, -0.02])
+    ray = handle.at(1.2) - camera().position
+    low[:2] = ray[:2] * low[2] / ray[2]
+    track = HandleTrack(TrackSettings(lane=(0.0, 1.0), handle_spread=1.0))
+    follow(handle, track=track, error=tuple(low))
+    before = track.at(instant(1.2)).position
+    np.testing.assert_allclose(before, handle.at(1.2) + low, atol=4e-3)
+    track.feel(handle.place[2] - BELT_TOP, 0.001)
+    np.testing.assert_allclose(track.at(instant(1.2)).position, handle.at(1.2), atol=4e-3)
+    other = replace(handle, place=(0.1, 0.1, 0.74), yaw=1.4)
+    follow(other, 0.3, track=track, begin=1.0)
+    np.testing.assert_allclose(track.at(instant(1.4)).position, other.at(1.4), atol=5e-3)
+
+
+def test_nothing_can_be_felt_before_there_are_futures():
+    track = HandleTrack(TrackSettings())
+    track.feel(0.2, 0.01)
+    np.testing.assert_allclose(follow(Handle(), track=track).at(instant(1.2)).position, Handle().at(1.2), atol=3e-3)
 
 
 def test_one_outlier_is_put_aside():

@@ -128,7 +128,7 @@ def test_a_bin_that_slips_is_noticed():
 @pytest.mark.parametrize('side', [1, -1])
 def test_fingers_that_stand_on_the_bar_look_for_it_towards_the_camera_and_then_away_from_it(side):
     """The bar runs along the belt, beside where it seems to be, and a finger comes down on it."""
-    bar, reach = 0.04 * side * np.sign(camera().position[1]), 0.82 + 0.005
+    bar, reach = 0.04 * side * np.sign(camera().position[1]), 0.82 + PickSettings().touch
     bench = Bench(Handle((-0.1, 0.01, 0.82), 0.05))
     bench.floor = lambda off: reach if 0.03 < abs(off[1] + bar) < 0.06 else -np.inf
     bench.until(PickState.LOWERING)
@@ -143,6 +143,29 @@ def test_fingers_that_stand_on_the_bar_look_for_it_towards_the_camera_and_then_a
         bench.thick = 0.015
     bench.until(PickState.CLOSING)
     assert abs(bench.off[1] + bar) < 0.03, 'it is between the fingers'
+    bench.until(PickState.HOLDING)
+
+
+def test_fingers_that_stand_on_the_bar_tell_how_high_it_is():
+    """It is higher than it seems, so it is elsewhere on the ray on which it was seen."""
+    handle = Handle((-0.1, 0.01, 0.82), 0.05, yaw=0.0)
+    bench = Bench(handle)
+    bench.told = {'error': (0.0, 0.0585, -0.02)}
+    bench.floor = lambda off: 0.82 + PickSettings().touch if 0.03 < abs(off[1]) < 0.07 else -np.inf
+    command = bench.until(PickState.RETREATING)
+    assert 'in the way' in command.reason and abs(bench.off[1]) > 0.04
+    bench.until(PickState.CLOSING)
+    assert abs(bench.off[1]) < 0.03, 'it is between the fingers'
+    assert bench.off[2] == pytest.approx(PickSettings().depth, abs=0.015)
+    bench.until(PickState.HOLDING)
+
+
+def test_fingers_that_do_not_close_stand_on_something():
+    bench = Bench(Handle((-0.1, 0.01, 0.82), 0.05), thick=OPEN)
+    bench.until(PickState.CLOSING)
+    assert 'in the way' in bench.until(PickState.RETREATING).reason
+    assert PickState.LIFTING not in bench.states
+    bench.thick = 0.015
     bench.until(PickState.HOLDING)
 
 
