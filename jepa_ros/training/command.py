@@ -18,6 +18,7 @@ Your own recordings: put videos or bags into DIR/train, DIR/validation and DIR/h
 More examples:
   jepa train conveyor_vjepa --data data --set pretraining.steps=500
   jepa train own_videos --data DIR --init-from runs/other/best.pt
+  jepa train conveyor_vjepa --data data --init-from conveyor_vjepa    go on from a bundle, here one that ships
   torchrun --nproc-per-node 8 -m jepa_ros.cli train vjepa2_vitl --data DIR --set parallel=fsdp
   tensorboard --logdir runs
 
@@ -52,7 +53,7 @@ def configure(parser):
         help='folder for decoded frames (default: %(default)s)',
     )
     parser.add_argument(
-        '--init-from', metavar='CHECKPOINT', help='start from these weights: the key init_from'
+        '--init-from', metavar='WEIGHTS', help='start from a checkpoint or a bundle: the key init_from'
     )
     parser.add_argument(
         '--set',

@@ -268,10 +268,10 @@ class Config:
     seed: int = _key(0, 'everything random follows from it and the step')
     licence: str = _key('Apache-2.0', 'licence of the weights that come out')
     init_from: str = _key(
-        '', 'start from the weights in this file: a checkpoint of jepa train, or published weights'
+        '', 'start from these weights: a checkpoint of jepa train, a bundle (also one that ships), or published weights'
     )
     init_model: str = _key(
-        '', 'which published model init_from is (vjepa2-vitl, ...); empty: a checkpoint of jepa train'
+        '', 'which published model init_from is (vjepa2-vitl, ...); empty: a checkpoint of jepa train, or a bundle'
     )
     init_which: str = _key(
         'target_encoder',

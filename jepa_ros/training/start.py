@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights to start from: another run's or published ones, an image encoder's for a video encoder too."""
+"""Weights to start from: another run's, a bundle's or published ones, an image encoder's for a video encoder too."""
 
 from pathlib import Path
 
+from jepa_ros.engine.bundle import Bundle
 from jepa_ros.errors import JepaError
+from jepa_ros.nets.exported import read_weights
 from jepa_ros.nets.inflate import inflate_from_image, patch_embedding
+from jepa_ros.paths import PathError
 from jepa_ros.training import model as models
 
 PERMISSIVE = ('MIT', 'Apache-2.0')
@@ -20,21 +23,16 @@ def start_from(model, config):
     :raises JepaError: when the file's encoder is another one, or its licence forbids that of the run.
     """
     path = Path(config.init_from)
+    if not config.init_model and (path.is_dir() or not path.exists()):
+        return _from_bundle(model, config)
     if not path.exists():
-        raise JepaError(
-            f'init_from must be a checkpoint of jepa train or published weights, found no file {path}'
-        )
+        raise JepaError(f'init_from must be published weights where init_model is set, found no file {path}')
     found = None if config.init_model else models.load(path)[1]
     if found:
         weights = (found.encoder if config.init_which == 'encoder' else found.target).state_dict()
     else:
         weights = _published(path, model, config)
-    if config.encoder.tubelet > 1 and weights[patch_embedding(weights)].shape[2] == 1:
-        weights = inflate_from_image(weights, config.encoder.tubelet)
-    _fits(weights, model.encoder.state_dict(), path)
-    model.encoder.load_state_dict(weights)
-    model.target.load_state_dict(weights)
-    copied = ['encoder']
+    copied = [_take_encoder(model, config, weights, path)]
     for name in ('predictor', 'forecaster', 'readout'):
         ours, theirs = getattr(model, name), getattr(found, name, None)
         if (
@@ -44,6 +42,42 @@ def start_from(model, config):
         ):
             ours.load_state_dict(theirs.state_dict())
             copied.append(name)
+    return copied
+
+
+def _take_encoder(model, config, weights, path):
+    """Into encoder and target encoder, an image encoder's inflated. :returns: 'encoder'."""
+    if config.encoder.tubelet > 1 and weights[patch_embedding(weights)].shape[2] == 1:
+        weights = inflate_from_image(weights, config.encoder.tubelet)
+    _fits(weights, model.encoder.state_dict(), path)
+    model.encoder.load_state_dict(weights)
+    model.target.load_state_dict(weights)
+    return 'encoder'
+
+
+def _from_bundle(model, config):
+    """
+    A bundle, one that ships too: its encoder, and the readout where it has the same shapes.
+
+    The forecaster begins anew, as its stage has it begin: of its trend a graph keeps the parts alone.
+    """
+    try:
+        bundle = Bundle.load(config.init_from)
+    except PathError as error:
+        raise JepaError(
+            'init_from must be a checkpoint of jepa train, a bundle, or published weights with init_model, found no '
+            f'file and no bundle {config.init_from}'
+        ) from error
+    _licensed(bundle.manifest.weights.licence, bundle.manifest.name, config)
+    weights = read_weights(bundle.encoder, model.encoder)
+    if not weights:
+        raise JepaError(f'expected in {bundle.encoder} the encoder of a bundle of jepa train, found other weights')
+    copied, readout = [_take_encoder(model, config, weights, bundle.encoder)], model.readout
+    if readout is not None and bundle.readout is not None:
+        theirs = read_weights(bundle.readout, readout)
+        if _shapes(theirs) == _shapes(dict(readout.named_parameters())):
+            readout.load_state_dict(theirs, strict=False)  # its calibration is computed anew
+            copied.append('readout')
     return copied
 
 
@@ -58,11 +92,7 @@ def _published(path, model, config):
     from jepa_ros.nets.official.loading import load_official
 
     published = families.find(config.init_model)
-    if published.licence not in PERMISSIVE and config.licence != published.licence:
-        raise JepaError(
-            f'the weights of {published.name} are under {published.licence}, and so is what is trained from '
-            f'them: expected licence {published.licence}, found {config.licence}'
-        )
+    _licensed(published.licence, published.name, config)
     encoder = load_official(path, published, with_predictor=False).encoder
     if encoder.heads != model.encoder.heads:
         raise JepaError(
@@ -77,6 +107,14 @@ def _published(path, model, config):
         for name, value in encoder.state_dict().items()
         if name.startswith(('patch_embed.', 'blocks.', last))
     }
+
+
+def _licensed(licence, name, config):
+    if licence not in PERMISSIVE and config.licence != licence:
+        raise JepaError(
+            f'the weights of {name} are under {licence}, and so is what is trained from them: expected licence '
+            f'{licence}, found {config.licence}'
+        )
 
 
 def _fits(found, expected, path):

@@ -5,6 +5,8 @@ refused.
 """
 
 import os
+import re
+import shutil
 
 import numpy as np
 import onnx
@@ -24,7 +26,9 @@ from jepa_ros.export import fidelity, precision  # noqa: E402
 from jepa_ros.export.clips import Clips  # noqa: E402
 from jepa_ros.images import fit  # noqa: E402
 from jepa_ros.nets.vit import normalise_output  # noqa: E402
+from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
+from jepa_ros.training import start  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -85,6 +89,16 @@ def test_the_session_equals_one_block_causal_pass_of_torch_with_dropped_and_jitt
         context, (times[:, -3:] - times[:, -1:]).float(), torch.from_numpy(horizons)[None]
     )
     assert np.abs(futures.tokens - expected[0].numpy()).max() < 1e-3
+
+
+def test_a_run_keeps_the_licence_of_the_bundle_that_it_starts_from(exported, tmp_path):
+    bundle, _ = exported
+    shutil.copytree(bundle.path, tmp_path / 'bundle')
+    manifest = tmp_path / 'bundle' / 'manifest.yaml'
+    manifest.write_text(re.sub('^  licence: .*', '  licence: CC-BY-NC-4.0', manifest.read_text(), flags=re.M))
+    config = configuration.from_dict(bundle.manifest.training['config'] | {'init_from': str(tmp_path / 'bundle')})
+    with pytest.raises(JepaError, match='expected licence CC-BY-NC-4.0'):
+        start.start_from(models.Model(config), config)
 
 
 def test_an_image_encoder_becomes_a_frame_bundle(tmp_path, checkpoint):

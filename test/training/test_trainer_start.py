@@ -4,18 +4,26 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
+import onnxruntime
 import pytest
+import yaml
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 pytest.importorskip('tensorboard', reason='tensorboard is not installed (the train extra)')
 
 from tiny_official import networks, tiny  # noqa: E402
 
+from jepa_ros.clip import Frames  # noqa: E402
+from jepa_ros.engine.bundle import Bundle  # noqa: E402
+from jepa_ros.engine.session import open_session  # noqa: E402
 from jepa_ros.errors import JepaError  # noqa: E402
+from jepa_ros.images import fit  # noqa: E402
 from jepa_ros.nets.official import families  # noqa: E402
+from jepa_ros.nets.vit import normalise_output  # noqa: E402
+from jepa_ros.training import command, start  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
-from jepa_ros.training import start  # noqa: E402
 from jepa_ros.training.trainer import Trainer  # noqa: E402
 
 
@@ -82,8 +90,35 @@ def test_another_encoder_is_refused_by_the_first_weight_that_differs(values, tmp
         start.start_from(models.Model(config), config)
     values['init_from'] = 'nowhere.pt'
     config = configuration.from_dict(values)
-    with pytest.raises(JepaError, match='found no file nowhere.pt'):
+    with pytest.raises(JepaError, match='found no file and no bundle nowhere.pt'):
         start.start_from(models.Model(config), config)
+
+
+@pytest.mark.parametrize(('bundle', 'run'), [('vjepa', 'vjepa'), ('ijepa', 'ijepa'), ('ijepa', 'vjepa')])
+def test_a_bundle_that_ships_starts_a_run(bundle, run):
+    """Also an image encoder a video encoder; what was read from its graphs computes what they compute."""
+    values = yaml.safe_load(command.find(f'conveyor_{run}').read_text()) | {'init_from': f'conveyor_{bundle}'}
+    config = configuration.from_dict(values)
+    model = models.Model(config)
+    assert start.start_from(model, config) == ['encoder', 'readout']
+    whole = Bundle.load(f'conveyor_{bundle}')
+    session = open_session(whole, threads=1, surprise=False)
+    size, tubelet = config.encoder.image_size, config.encoder.tubelet
+    still = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
+    stamps = np.arange(1, 1 + whole.manifest.tubelet) * 50_000_000
+    geometry = fit(still[0], tuple(size))[1]
+    theirs = session.step(Frames(still.repeat(len(stamps), 0), stamps, geometry, None)).tokens
+    frames = models.normalise(torch.from_numpy(still.repeat(tubelet, 0))[None])
+    graph = onnxruntime.InferenceSession(str(whole.readout))
+    futures, dt = torch.randn(2, 50, 192), torch.tensor([0.1, 0.4])
+    with torch.no_grad():
+        ours = normalise_output(model.target(frames, torch.zeros(1, 1)))[0]
+        point = model.readout(futures, dt)[0]
+    read, *_ = graph.run(None, {'futures': futures.numpy(), 'dt': dt.numpy()})
+    assert np.abs(point.numpy() - read).max() < 1e-5
+    assert np.abs(ours.numpy() - theirs).max() < 1e-4
+    for name, value in model.target.state_dict().items():
+        assert torch.equal(value, model.encoder.state_dict()[name]), name
 
 
 def published(name, tmp_path, **changes):
