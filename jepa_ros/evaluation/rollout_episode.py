@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from jepa_ros.control.picking import Picker, PickSettings, PickState, Tool
 from jepa_ros.errors import JepaError
 from jepa_ros.evaluation.rollout_contenders import Contender, Opinion, calibration
@@ -110,6 +112,7 @@ class Episode:
             Moment(
                 cell.stamp_ns,
                 truth.handle.position,
+                float(np.arctan2(truth.handle.rotation[1, 0], truth.handle.rotation[0, 0])),
                 truth.xy,
                 truth.visible,
                 truth.contact == 'none',

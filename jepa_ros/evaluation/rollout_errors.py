@@ -15,8 +15,9 @@ AFTER = 1.0  # s for which an intervention counts
 #: What a row of `errors` holds: horizon, s; by how much the published path is off along the belt, across it and
 #: upwards, cm; whether the handle was hidden at the newest frame; whether an intervention fell into the second
 #: before the instant; whether the handle lay in the 90 % ellipse of the published path, and in that which the
-#: contender gave in the picture; speed of the belt at the instant, m/s.
-COLUMNS = ('horizon', 'along', 'across', 'up', 'hidden', 'disturbed', 'inside', 'read_inside', 'belt')
+#: contender gave in the picture; speed of the belt at the instant, m/s; by how much the direction of the bar is off,
+#: degrees, -90 to 90.
+COLUMNS = ('horizon', 'along', 'across', 'up', 'hidden', 'disturbed', 'inside', 'read_inside', 'belt', 'turn')
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Moment:
 
     :param stamp_ns: of it.
     :param position: of the handle, float64 [3], m.
+    :param yaw: direction of the bar from x, rad, modulo pi.
     :param xy: of the handle in the picture, None outside of it.
     :param visible: whether it could be seen.
     :param free: whether the manipulator touched no bin.
@@ -35,6 +37,7 @@ class Moment:
 
     stamp_ns: int
     position: np.ndarray
+    yaw: float
     xy: np.ndarray | None
     visible: bool
     free: bool
@@ -67,21 +70,24 @@ def errors(opinions: Sequence, moments: Sequence[Moment], camera: Calibration) -
             if instant >= touched or right >= len(moments) or moments[right].xy is None:
                 continue
             truth = _between(moments, right, instant)
-            off, inside = _published(published, index, truth)
-            if off is None:
+            if index >= len(published):
                 continue
+            _, state = published[index]
+            inside = _inside(state.position[:2], state.covariance[:2, :2], truth[:2])
+            turn = (state.yaw - moments[right].yaw + np.pi / 2) % np.pi - np.pi / 2
             disturbed = bool(np.any((events <= instant) & (instant - events < AFTER * 1e9)))
             read = _inside(path.points[index], path.covariances[index], camera.to_image(truth[None])[0])
             belt = moments[right].belt
             rows.append(
                 [
                     round(float(horizon), 4),
-                    *(round(float(100 * v), 2) for v in off),
+                    *(round(float(100 * v), 2) for v in state.position - truth),
                     int(not seen.visible),
                     int(disturbed),
                     int(inside),
                     int(read),
                     round(belt, 3),
+                    round(float(np.degrees(turn)), 1),
                 ]
             )
     return rows
@@ -93,15 +99,6 @@ def _between(moments: Sequence[Moment], right: int, instant: int) -> np.ndarray:
     span = after.stamp_ns - before.stamp_ns
     weight = (instant - before.stamp_ns) / span if span else 1.0
     return before.position + weight * (after.position - before.position)
-
-
-def _published(published: Sequence, index: int, truth: np.ndarray):
-    """Return by how much a published path is off, and whether the truth is in its ellipse."""
-    if index >= len(published):
-        return None, False
-    _, state = published[index]
-    off = state.position - truth
-    return off, _inside(state.position[:2], state.covariance[:2, :2], truth[:2])
 
 
 def _inside(mean, covariance, truth) -> bool:

@@ -138,7 +138,7 @@ def _errors(report) -> page.Html:
             )
         )
     header = ['contender', 'kind', 'horizon, s', 'instants', 'median, cm', '90th percentile', 'along', 'across', 'up',
-              'in 90 % ellipse', 'of the picture']  # fmt: skip
+              'turn, degrees', 'over 45', 'in 90 % ellipse', 'of the picture']  # fmt: skip
     return page.join(
         [
             page.heading('Handle error of the published path'),
@@ -176,6 +176,8 @@ def _error_rows(errors: Mapping[str, list[dict]]):
                 f'{row["horizon"]:.2f}',
                 row['count'],
                 *(centimetres(row[key]) for key in ('median', 'p90', 'along', 'across', 'up')),
+                f'{row["turn"]:.0f}',
+                percent(row['crossed']),
                 percent(row['inside']),
                 percent(row['read_inside']),
             ]

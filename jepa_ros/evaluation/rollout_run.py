@@ -29,7 +29,7 @@ CONTENDERS = {
     'hold': ('ijepa', HoldLast),
     'oracle': (None, Oracle),
 }
-FORMAT = 1  # of what is kept; another is not gone on with
+FORMAT = 2  # of what is kept; another is not gone on with
 
 
 class RolloutError(JepaError):

@@ -97,9 +97,12 @@ def hidden_share(episodes: Sequence[dict]) -> float | None:
     return float(np.mean(hidden)) if hidden else None
 
 
+CROSSED = 45.0  # degrees from which on the fingers would close along the bar rather than across it
+
+
 def error_rows(rows: np.ndarray) -> list[dict]:
     """
-    Return medians (cm) and shares in the 90 % ellipse per horizon and kind.
+    Return medians (cm; `turn` degrees) and shares in the 90 % ellipse per horizon and kind.
 
     :param rows: float [n, len(COLUMNS)]. What falls into the second after an intervention is 'disturbed'; the
         rest is 'visible' or 'hidden' by whether the newest frame showed the handle.
@@ -121,6 +124,8 @@ def error_rows(rows: np.ndarray) -> list[dict]:
                     'median': float(np.median(whole)),
                     'p90': float(np.percentile(whole, 90)),
                     **{name: float(np.median(np.abs(v))) for name, v in zip(COLUMNS[1:4], off.T)},
+                    'turn': float(np.median(np.abs(column['turn'][chosen]))),
+                    'crossed': float((np.abs(column['turn'][chosen]) > CROSSED).mean()),
                     'inside': float(column['inside'][chosen].mean()),
                     'read_inside': float(column['read_inside'][chosen].mean()),
                 }

@@ -85,7 +85,8 @@ def _show_errors(console, report: dict) -> None:
         'horizon s',
         *(f'{kind} cm' for kind in KINDS),
         *(f'in 90 %, {kind}' for kind in KINDS),
-        title='handle error of the published path, medians; and share in its 90 % ellipse',
+        'direction, visible',
+        title='error of the published path, medians; share in its 90 % ellipse; direction of the bar, and share over 45°',
     )
     for name, rows in report['errors'].items():
         horizons = sorted({row['horizon'] for row in rows})
@@ -96,5 +97,10 @@ def _show_errors(console, report: dict) -> None:
                 f'{horizon:.2f}',
                 *(centimetres(found[kind]['median']) if kind in found else '-' for kind in KINDS),
                 *(percent(found[kind]['inside']) if kind in found else '-' for kind in KINDS),
+                _direction(found.get('visible')),
             )
     console.print(table)
+
+
+def _direction(row: dict | None) -> str:
+    return '-' if row is None else f'{row["turn"]:.0f}°, {percent(row["crossed"])}'

@@ -15,17 +15,17 @@ def moments(count=30, **changes):
     made = []
     for index in range(count):
         place = HANDLE.at(index * 0.05)
-        usual = {'xy': camera().to_image(place[None])[0], 'visible': True, 'free': True, 'belt': 0.2, 'disturbed': False}
+        usual = {'yaw': HANDLE.yaw, 'xy': camera().to_image(place[None])[0], 'visible': True, 'free': True, 'belt': 0.2, 'disturbed': False}
         found = {name: changes[name](index) if name in changes else value for name, value in usual.items()}
         made.append(Moment(instant(index * 0.05), place, **found))
     return made
 
 
-def opinion(seconds, off=(0.0, 0.0, 0.0)):
+def opinion(seconds, off=(0.0, 0.0, 0.0), yaw=HANDLE.yaw):
     """What is said at a time, and a path that is off by so much, m."""
     path = HANDLE.path(seconds, deviation=0.01)
     states = [
-        (instant(seconds + h), HandleState(HANDLE.at(seconds + h) + off, np.zeros(3), 0.0, np.eye(6) * 1e-4))
+        (instant(seconds + h), HandleState(HANDLE.at(seconds + h) + off, np.zeros(3), yaw, np.eye(6) * 1e-4))
         for h in HORIZONS
     ]
     return Opinion(path), tuple(states)
@@ -41,6 +41,12 @@ def test_by_how_much_in_which_direction():
     np.testing.assert_allclose([found['along'], found['across'], found['up']], [[1.0] * 5, [-3.0] * 5, [0.5] * 5])
     assert not found['inside'].any(), '3 cm are outside of the 90 % ellipse of 1 cm'
     assert found['read_inside'].all() and not found['hidden'].any()
+
+
+@pytest.mark.parametrize(('told', 'off'), [(0.3, 0.0), (0.1, -11.5), (0.3 + np.pi, 0.0), (-1.2, -85.9), (-1.4, 82.6)])
+def test_a_bar_that_is_turned_by_half_a_turn_is_the_same(told, off):
+    found = table(errors([opinion(0.2, yaw=told)], moments(), camera()))
+    np.testing.assert_allclose(found['turn'], off, atol=0.1)
 
 
 def test_a_truth_between_frames_is_interpolated():

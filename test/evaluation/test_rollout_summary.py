@@ -14,7 +14,7 @@ from jepa_ros.evaluation.rollout_summary import class_of, error_rows, hidden_sha
 
 def episode(seed, picked=True, hidden=0.0, disturbed=False, speed=0.2, error=1.0, **more):
     """One as `Episode.run` returns it, with two instants whose paths are off by `error` cm along the belt."""
-    rows = [[0.1, error, 0, 0, 0, 0, 1, 1, speed], [0.4, error, 0, 0, int(bool(hidden)), int(disturbed), 0, 1, speed]]
+    rows = [[0.1, error, 0, 0, 0, 0, 1, 1, speed, -50.0], [0.4, error, 0, 0, int(bool(hidden)), int(disturbed), 0, 1, speed, 8.0]]
     return {
         'contender': 'x', 'latency': 0.03, 'seed': seed, 'speed': speed, 'covered': True,
         'outcome': 'picked' if picked else 'lost', 'why': '' if picked else 'missed', 'reason': '',
@@ -54,6 +54,8 @@ def test_errors_by_horizon_and_kind(report):
     found, _ = report
     rows = {(row['horizon'], row['kind']): row for row in found['errors']['vjepa']}
     assert rows[0.1, 'visible']['count'] == 3 and rows[0.1, 'visible']['median'] == 2.0
+    assert (rows[0.1, 'visible']['turn'], rows[0.1, 'visible']['crossed']) == (50.0, 1.0)
+    assert (rows[0.4, 'hidden']['turn'], rows[0.4, 'hidden']['crossed']) == (8.0, 0.0)
     assert rows[0.4, 'hidden']['count'] == 1 and rows[0.4, 'hidden']['inside'] == 0.0
     assert {row['median'] for row in found['errors_at_0.2']['vjepa']} == {3.0}, 'the belt of 0.2 m/s alone'
 
