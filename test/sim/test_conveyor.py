@@ -13,7 +13,7 @@ from jepa_ros.errors import JepaError
 from jepa_ros.sim import seeds
 from jepa_ros.sim.conveyor import ConveyorScene
 from jepa_ros.sim.hall import SimError, import_mujoco
-from jepa_ros.sim.world import BELT_TOP, BIN_SHAPES, build
+from jepa_ros.sim.world import BELT_TOP, BIN_SHAPES, GRIP_SAMPLES, build
 
 try:
     import_mujoco()
@@ -98,12 +98,14 @@ def test_the_handle_is_where_the_picture_shows_it(seed):
             picture = scene.render()[:, :, 0]
             grip = scene._model.geom(f'{scene.bin.name}_grip').id
             if handle and handle.visible:
+                if not scene._seen(scene._grip_points()[GRIP_SAMPLES // 2][None]):
+                    continue  # the rest of it is seen, but not the middle, which is the label
                 looked += 1
                 x, y = (handle.xy * (320, 240)).astype(int)
                 found += grip in picture[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
             elif handle:
                 assert np.sum(picture == grip) < 250, 'called hidden, yet most of it is in the picture'
-        assert looked > 5 and found >= 0.85 * looked  # what stands before it may hide its middle
+        assert looked > 5 and found >= 0.95 * looked
 
 
 @pytest.mark.parametrize('seed', [*range(5), 10_000, 20_000])
