@@ -28,6 +28,9 @@ QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=Reliabili
 
 SETTLING = 1.0  # s without a publisher after which something is wrong
 SILENCE = 2.0  # s without an image after which something is wrong
+# s without an image after which the subscription is made anew: seldom, Fast DDS does not match a reader with a writer that
+# comes at the same moment, and never does later
+RENEWAL = 6.0
 LOSS = 0.02  # share of lost frames above which something is wrong
 
 
@@ -59,7 +62,7 @@ class Camera:
         self.rate = Rate()
         self.loss = transport.FrameLoss()
         self._subscription = None
-        self._heard = time.monotonic()
+        self._heard = self._subscribed = time.monotonic()
         self._arrivals, self._lost = 0, 0
         self._checked = (0, 0)
         # The graph tells nobody of its changes in rclpy, so it is asked; on the steady clock, for simulated
@@ -102,6 +105,8 @@ class Camera:
         elif silence > SILENCE:
             health.warn(f"no image on '{self.topic}' for {silence:.0f} s although it has a publisher: "
                         'check the camera')
+            if min(silence, time.monotonic() - self._subscribed) > RENEWAL:
+                self._subscribe(self.transport)
 
     def _images_elsewhere(self) -> str:
         own = {publisher.topic_name for publisher in self._node.publishers}
@@ -126,7 +131,7 @@ class Camera:
     def _subscribe(self, kind: str) -> None:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
-        self.transport = kind
+        self.transport, self._subscribed = kind, time.monotonic()
         try:
             self._subscription = self._node.create_subscription(
                 TYPES[kind], self.topic, self._arrived, QOS,

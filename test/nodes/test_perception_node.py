@@ -18,6 +18,7 @@ from std_msgs.msg import String
 
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.readout import Readout
+from jepa_ros.nodes import camera
 from jepa_ros.nodes.messages import read_futures, read_latents, to_ns
 
 pytestmark = pytest.mark.ros
@@ -73,6 +74,18 @@ def test_camera_that_comes_back_with_another_type_is_found_again(perception):
     stage.until_said('no publisher')
     stage.play(range(10, 14))
     assert stage.values()['image_transport'] == 'raw'
+
+
+def test_a_camera_that_is_silent_is_subscribed_to_anew(perception, monkeypatch):
+    monkeypatch.setattr(camera, 'SILENCE', 0.1)
+    monkeypatch.setattr(camera, 'RENEWAL', 0.2)
+    stage = perception()
+    stage.play(range(2))
+    before = stage.node._camera._subscription
+    stage.until(lambda: stage.node._camera._subscription is not before)
+    monkeypatch.undo()
+    stage.until(stage.publisher().get_subscription_count)
+    stage.play(range(10, 14))
 
 
 def test_nothing_is_published_without_a_listener_but_the_stream_goes_on(perception):
