@@ -17,6 +17,7 @@ HIDDEN = 0.3  # s of the last second before the grasp from which on it counts as
 SPEED_EDGES = tuple(np.round(np.linspace(*SPEEDS, 6), 3).tolist())  # m/s
 KINDS = ('visible', 'hidden', 'disturbed')
 TARGET_BELT = 0.15, 0.25  # m/s: around 0.2
+CROSSED = 45.0  # degrees from which on the fingers would close along the bar rather than across it
 
 
 def summarise(episodes: Mapping[str, Sequence[dict]], reference: str) -> dict:
@@ -95,9 +96,6 @@ def hidden_share(episodes: Sequence[dict]) -> float | None:
     """Return in which share of those with a grasp the handle was hidden for HIDDEN s of the second before."""
     hidden = [e['hidden'] >= HIDDEN for e in episodes if e['hidden'] is not None]
     return float(np.mean(hidden)) if hidden else None
-
-
-CROSSED = 45.0  # degrees from which on the fingers would close along the bar rather than across it
 
 
 def error_rows(rows: np.ndarray) -> list[dict]:

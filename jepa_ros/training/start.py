@@ -23,7 +23,7 @@ def start_from(model, config):
     :raises JepaError: when the file's encoder is another one, or its licence forbids that of the run.
     """
     path = Path(config.init_from)
-    if not config.init_model and (path.is_dir() or not path.exists()):
+    if not config.init_model and not path.is_file():
         return _from_bundle(model, config)
     if not path.exists():
         raise JepaError(f'init_from must be published weights where init_model is set, found no file {path}')
@@ -32,7 +32,8 @@ def start_from(model, config):
         weights = (found.encoder if config.init_which == 'encoder' else found.target).state_dict()
     else:
         weights = _published(path, model, config)
-    copied = [_take_encoder(model, config, weights, path)]
+    _take_encoder(model, config, weights, path)
+    copied = ['encoder']
     for name in ('predictor', 'forecaster', 'readout'):
         ours, theirs = getattr(model, name), getattr(found, name, None)
         if (
@@ -46,13 +47,12 @@ def start_from(model, config):
 
 
 def _take_encoder(model, config, weights, path):
-    """Into encoder and target encoder, an image encoder's inflated. :returns: 'encoder'."""
+    """Into encoder and target encoder, an image encoder's inflated."""
     if config.encoder.tubelet > 1 and weights[patch_embedding(weights)].shape[2] == 1:
         weights = inflate_from_image(weights, config.encoder.tubelet)
     _fits(weights, model.encoder.state_dict(), path)
     model.encoder.load_state_dict(weights)
     model.target.load_state_dict(weights)
-    return 'encoder'
 
 
 def _from_bundle(model, config):
@@ -72,7 +72,8 @@ def _from_bundle(model, config):
     weights = read_weights(bundle.encoder, model.encoder)
     if not weights:
         raise JepaError(f'expected in {bundle.encoder} the encoder of a bundle of jepa train, found other weights')
-    copied, readout = [_take_encoder(model, config, weights, bundle.encoder)], model.readout
+    _take_encoder(model, config, weights, bundle.encoder)
+    copied, readout = ['encoder'], model.readout
     if readout is not None and bundle.readout is not None:
         theirs = read_weights(bundle.readout, readout)
         if _shapes(theirs) == _shapes(dict(readout.named_parameters())):
