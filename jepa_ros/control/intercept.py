@@ -382,17 +382,18 @@ class _Recent:
         :return: False where it began anew.
         """
         self.held = [evidence for evidence in self.held if new.stamp - evidence.stamp <= memory]
-        if not self.held or agrees(new, self.held):
+        first = not self.held
+        if first or agrees(new, self.held):
             self.held.append(new)
             self._aside = None
-        elif self._aside is None:
+            return not first
+        if self._aside is None:
             self._aside = new
-        else:
-            # Two in a row: the world is no longer as it was, and nothing is gained by waiting for a third.
-            self.held = [self._aside, new] if agrees(new, [self._aside]) else [new]
-            self._aside = None
-            return False
-        return True
+            return True
+        # Two in a row: the world is no longer as it was, and nothing is gained by waiting for a third.
+        self.held = [self._aside, new] if agrees(new, [self._aside]) else [new]
+        self._aside = None
+        return False
 
 
 @dataclass(frozen=True)

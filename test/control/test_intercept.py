@@ -102,6 +102,14 @@ def test_a_height_that_was_felt_moves_the_handle_on_its_ray():
     np.testing.assert_allclose(track.at(instant(1.4)).position, other.at(1.4), atol=5e-3)
 
 
+def test_what_was_felt_is_forgotten_with_the_bin_after_a_silence():
+    track = follow(Handle())
+    track.feel(0.14, 0.001)
+    other = Handle((-0.9, 0.01, 0.82))
+    follow(other, track=track, begin=6.0)
+    np.testing.assert_allclose(track.at(instant(7.2)).position, follow(other, begin=6.0).at(instant(7.2)).position, atol=1e-9)
+
+
 def test_nothing_can_be_felt_before_there_are_futures():
     track = HandleTrack(TrackSettings())
     track.feel(0.2, 0.01)
