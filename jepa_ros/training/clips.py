@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from jepa_ros.data.augment import NO_LABEL, VISIBLE
 from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.sequences import assert_disjoint, load_sequences, matches
 from jepa_ros.errors import JepaError
 
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
+DRAWS = 20  # clips looked at, at most, for one in which there is something to be seen
 WATCHED = 64  # training clips, without augmentation, that are looked at beside the validation clips
 
 
@@ -61,7 +63,7 @@ class Clips:
             workers=data.workers,
             cache_limit=round(data.cache_limit * 1e9) or None,
         )
-        sequences = [sequence for sequence in loaded if sequence.source < len(train)]
+        self._sequences = sequences = [sequence for sequence in loaded if sequence.source < len(train)]
         for_validation = [sequence for sequence in loaded if sequence.source >= len(train)]
         for split, found in (('train', sequences), ('validation', for_validation)):
             if not found:
@@ -100,32 +102,62 @@ class Clips:
         roots, cache, progress = self._opened
         return self if tuple(size) == self.size else Clips(self.config, roots, cache, size, progress)
 
-    def draw(self, name, step, rows, read=None):
+    def draw(self, name, step, rows, read=None, seen=False):
         """
         Random clips of one step.
 
         :param name: of the stage; `rows`: indices of clips in the batch.
         :param read: takes a `Clip` and returns an array; the labels by default.
+        :param seen: draw each anew, up to a number of times, until the readout's point is to be seen in a slice.
         :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), and what was read: labels float32
             [B, T, 2 + A] (NaN: none), see `labels`.
         """
         tubelet = self.config.encoder.tubelet
         frames, times, found = [], [], []
-        for clip, rng in self._sample(name, step, rows):
+        for clip, rng in self._sample(name, step, rows, seen=seen):
             frames.append(_light(rng, clip.images, self.config.data.light))
             times.append(clip.times[tubelet - 1 :: tubelet].astype(np.float32))
             found.append((read or self.labels)(clip))
         return np.stack(frames), np.stack(times), np.stack(found)
 
-    def files(self, name, step, rows):
+    def files(self, name, step, rows, seen=False):
         """Paths of the recordings that `draw` takes the same clips from; of several with one name, all."""
-        return sorted({path for clip, _ in self._sample(name, step, rows) for path in self._paths[clip.name]})
+        return sorted({path for clip, _ in self._sample(name, step, rows, seen=seen) for path in self._paths[clip.name]})
 
-    def _sample(self, name, step, rows, sampler=None):
+    def _sample(self, name, step, rows, sampler=None, seen=False):
         """Yields for each row a clip and its generator."""
         for index in rows:
             rng = generator(self.config.seed, name, step, int(index))
-            yield (sampler or self.sampler).sample(rng), rng
+            for _ in range(DRAWS if seen else 1):
+                clip = (sampler or self.sampler).sample(rng)
+                if self._sees(clip):
+                    break
+            yield clip, rng
+
+    def _sees(self, clip):
+        """Whether the readout's point is to be seen in a slice."""
+        _, state = clip.points.get(self.config.readout.name, (None, np.zeros(0)))
+        return bool((state[self.config.encoder.tubelet - 1 :: self.config.encoder.tubelet] == VISIBLE).any())
+
+    def attribute_scale(self):
+        """
+        Middle and spread of the readout's attributes where its point is labelled in the training recordings.
+
+        :returns: float32 [A] each; 0 and 1 where nothing is known.
+        """
+        of, columns = self.config.readout, []
+        for name, length in of.attributes.items():
+            found = [np.full((0, length), np.nan, np.float32)]
+            for sequence in self._sequences:
+                if name in sequence.vectors and of.name in sequence.points:
+                    found.append(sequence.vectors[name][sequence.points[of.name][1] != NO_LABEL])
+            columns.append(np.concatenate(found))
+        middles, units = [], []
+        for values in columns:
+            known = values[~np.isnan(values).any(1)]
+            middles.append(known.mean(0) if len(known) else np.zeros(values.shape[1]))
+            units.append(np.maximum(known.std(0), 1e-6) if len(known) else np.ones(values.shape[1]))
+        return tuple(np.concatenate(parts or [np.zeros(0)]).astype(np.float32) for parts in (middles, units))
 
     def splits(self):
         """

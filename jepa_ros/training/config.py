@@ -216,6 +216,11 @@ class Pretraining(Stage):
     readout: float = _key(
         0.0, "weight of the readout's loss on labelled slices, a teacher of the encoder too; 0: only in heads"
     )
+    labelled: int = _key(
+        0,
+        'clips of a step, besides the batch, in which the point is to be seen: the readout learns from them alone, which '
+        'costs less than filling masks; 0: it learns from the batch',
+    )
 
 
 @dataclass
@@ -362,6 +367,8 @@ class Config:
             raise JepaError(
                 'readout.attributes, pretraining.readout and heads.readout need a readout.name, found none'
             )
+        if self.pretraining.labelled and not self.pretraining.readout:
+            raise JepaError('pretraining.labelled needs a pretraining.readout above 0, found 0')
 
     def _check_actions(self):
         of, names = self.action_forecaster, sorted(self.data.vectors)

@@ -65,6 +65,8 @@ class Trainer:
         """
         path = self.out / 'last.pt'
         if not path.exists():
+            if self.config.readout.attributes:
+                self.model.readout.attributes.scale_to(*self.clips.attribute_scale())
             if self.config.init_from:
                 start.start_from(self.model, self.config)
             return

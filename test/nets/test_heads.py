@@ -8,7 +8,7 @@ torch = pytest.importorskip('torch', reason='torch is not installed (the train e
 
 from jepa_ros.nets.forecaster import Forecaster  # noqa: E402
 from jepa_ros.nets.predictor import Predictor  # noqa: E402
-from jepa_ros.nets.readout import MIN_STD, PointReadout  # noqa: E402
+from jepa_ros.nets.readout import MIN_STD, AttributeReadout, PointReadout  # noqa: E402
 from jepa_ros.nets.vit import EncoderConfig  # noqa: E402
 
 CONFIG = EncoderConfig(image_size=(32, 48), patch=16)
@@ -123,15 +123,33 @@ def test_the_readouts_covariance_is_symmetric_and_positive_whatever_it_is_fed():
 
 
 @torch.no_grad()
-def test_attributes_are_the_moments_of_the_same_mixture():
+def test_attributes_are_read_around_the_point_in_the_units_of_the_labels():
     torch.manual_seed(3)
-    readout = PointReadout(CONFIG, DIM, width=24, depth=1, heads=2, attributes=2).eval()
-    readout.vote.weight.data.normal_(0, 0.5)
-    readout.attributes.weight.data.normal_(0, 0.5)
+    reader = AttributeReadout(CONFIG, DIM, width=24, depth=0, heads=2, attributes=2).eval()
+    reader.log_std.weight.data.normal_(0, 0.2)
+    futures, dt = torch.randn(1, N, DIM), torch.tensor([0.2])
+    point = torch.tensor([[0.5 / 3, 0.25]])  # in the middle of the first token, of 2 rows of 3
+    mean, std = reader(futures, dt, point)
+    far, near = futures.clone(), futures.clone()
+    far[0, 5], near[0, 0] = torch.randn(DIM), torch.randn(DIM)
+    moved = [(reader(of, dt, point)[0] - mean).abs().max() for of in (far, near)]
+    assert moved[0] < 0.05 * moved[1]
+    reader.scale_to(np.array([1.0, -2.0]), np.array([0.5, 3.0]))
+    scaled = reader(futures, dt, point)
+    assert torch.allclose(scaled[0], torch.tensor([1.0, -2.0]) + torch.tensor([0.5, 3.0]) * mean, atol=1e-5)
+    assert torch.allclose(scaled[1], torch.tensor([0.5, 3.0]) * std)
+
+
+def test_attributes_change_nothing_of_the_point_and_their_deviation_nothing_of_their_mean():
+    torch.manual_seed(4)
+    readout = PointReadout(CONFIG, DIM, width=24, depth=1, heads=2, attributes=2)
     futures, dt = torch.randn(3, N, DIM), torch.tensor([0.1, 0.2, 0.4])
+    votes = readout(futures, dt, votes=True)
+    votes.mean.sum().backward(retain_graph=True)
+    assert all(p.grad is None for name, p in readout.named_parameters() if not name.startswith('attributes.'))
+    readout.zero_grad()
+    votes.std.sum().backward()
+    learned = {name for name, p in readout.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    assert learned == {'attributes.log_std.weight', 'attributes.log_std.bias'}
     point, covariance, mean, std = readout(futures, dt)
     assert mean.shape == std.shape == (3, 2) and std.min() > 0
-    votes = readout.votes(futures, dt)
-    weight = votes.weight.softmax(1)
-    second = (weight * (votes.variance + votes.mean.square())).sum(1)
-    assert torch.allclose(std.square(), second - mean.square(), atol=1e-4)

@@ -59,32 +59,32 @@ def test_distillation_is_smooth_l1_with_its_bend_at_two():
 
 
 def test_the_likelihood_of_votes_is_that_of_a_mixture_of_gaussians():
-    """Against the sum over tokens written out; an unknown attribute counts nothing."""
+    """Against the sum over tokens written out."""
     rng = np.random.default_rng(5)
-    m, n, a = 4, 6, 2
+    m, n = 4, 6
     root = rng.normal(size=(m, n, 2, 2))
     covariance = root @ root.transpose(0, 1, 3, 2) + 0.1 * np.eye(2)
-    logits, point, mean = (rng.normal(size=shape) for shape in ((m, n, 1), (m, n, 2), (m, n, a)))
-    variance, label = rng.uniform(0.2, 1.0, (m, n, a)), rng.normal(size=(m, 2 + a))
-    label[1, 2:] = np.nan
+    logits, point, label = rng.normal(size=(m, n, 1)), rng.normal(size=(m, n, 2)), rng.normal(size=(m, 2))
     triangle = np.stack((covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]), -1)
-    votes = Votes(*(torch.from_numpy(of) for of in (logits, point, triangle, mean, variance)))
+    votes = Votes(*(torch.from_numpy(of) for of in (logits, point, triangle)))
     expected = []
     for row in range(m):
         weight = np.exp(logits[row, :, 0]) / np.exp(logits[row, :, 0]).sum()
-        total = 0.0
-        for token in range(n):
-            d, c = label[row, :2] - point[row, token], covariance[row, token]
-            density = np.exp(-0.5 * d @ np.linalg.inv(c) @ d) / np.sqrt(np.linalg.det(c))
-            for known in np.flatnonzero(~np.isnan(label[row, 2:])):
-                v = variance[row, token, known]
-                density *= np.exp(-0.5 * (label[row, 2 + known] - mean[row, token, known]) ** 2 / v) / np.sqrt(v)
-            total += weight[token] * density
-        expected.append(-np.log(total))
-    found = objectives.votes_likelihood(votes, torch.from_numpy(label))
-    assert np.allclose(found, expected)
-    alone = objectives.votes_likelihood(votes._replace(mean=None, variance=None), torch.from_numpy(label))
-    assert np.allclose(alone[1], expected[1]) and not np.allclose(alone[0], expected[0])
+        off = label[row] - point[row]
+        density = [np.exp(-0.5 * d @ np.linalg.inv(c) @ d) / np.sqrt(np.linalg.det(c)) for d, c in zip(off, covariance[row])]
+        expected.append(-np.log(weight @ density))
+    assert np.allclose(objectives.votes_likelihood(votes, torch.from_numpy(label)), expected)
+
+
+def test_an_attributes_mean_learns_from_its_error_alone_and_its_deviation_from_the_likelihood():
+    mean = torch.tensor([[0.3, 1.0]], requires_grad=True)
+    std = torch.tensor([[0.1, 0.5]], requires_grad=True)
+    unit, label = torch.tensor([0.2, 2.0]), torch.tensor([[0.5, torch.nan]])
+    loss = objectives.attributes(mean, std, label, unit)
+    assert loss.item() == pytest.approx((0.2 / 0.2) ** 2 + 0.5 * (0.2 / 0.1) ** 2 + np.log(0.1 / 0.2), rel=1e-5)
+    loss.sum().backward()
+    assert torch.allclose(mean.grad, torch.tensor([[2 * -0.2 / 0.2**2, 0.0]]))
+    assert torch.allclose(std.grad, torch.tensor([[1 / 0.1 - 0.2**2 / 0.1**3, 0.0]]))
 
 
 def test_a_point_lies_in_the_cell_of_one_token_and_beyond_the_border_in_the_nearest():

@@ -23,12 +23,12 @@ def test_both_masks_the_context_loss_and_the_forecaster_train_together(values, v
     values['stages'] = ['pretraining']
     run = Trainer(configuration.from_dict(values), tmp_path, [videos], tmp_path / 'cache')
     stage, before = run.stages[0], {name: value.clone() for name, value in run.model.state_dict().items()}
-    assert len(stage.batch(0)) == 4 + 2 * 2
+    assert len(stage.batch(0)) == 6 + 2 * 2
     first, later = (
         [torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(step)]
         for step in (0, 2)
     )
-    weighted, plain = stage.loss(*later)[1]['masked'], stage.loss(*later[:3], 0, *later[4:])[1]['masked']
+    weighted, plain = stage.loss(*later)[1]['masked'], stage.loss(*later[:5], 0, *later[6:])[1]['masked']
     assert weighted > plain  # the same clips and masks under λ = 0.5 and 0
     figures = stage.loss(*first)
     assert torch.allclose(figures[0].detach(), figures[1]['masked'] + figures[1]['forecast'])
@@ -78,27 +78,61 @@ def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, labelled
     )
     stage = run.stages[0]
     batch = [torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(0)]
-    labels = batch[2]
+    labels = batch[4]
     assert labels.shape == (4, 4, 2 + 2)
-    batch[2] = torch.full_like(labels, torch.nan)
+    batch[4] = torch.full_like(labels, torch.nan)
     loss, figures = stage.loss(*batch)
     assert figures['readout'] == 0 and torch.allclose(loss, figures['masked'])
-    batch[2] = torch.tensor([0.5, 0.4, 0.2, 0.3]).expand_as(labels)
+    batch[4] = torch.tensor([0.5, 0.4, 0.2, 0.3]).expand_as(labels)
     loss, figures = stage.loss(*batch)
     assert torch.allclose(loss, figures['masked'] + 0.5 * figures['readout'])
     loss.backward()
     assert all(p.grad is not None for module in (run.model.encoder, run.model.readout) for p in module.parameters())
     judged = stage.validate()['validation']
     assert 0 < judged['readout_error'] < 1 and np.isfinite(judged['readout_likelihood'])
+    assert 0 < judged['attribute_error']
     values['readout']['attributes'] = {'grasp': 3}
     stage.clips.config = configuration.from_dict(values)
     with pytest.raises(JepaError, match='expected grasp of length 3, found 2 in'):
         [stage.clips.labels(clip) for clip in stage.clips.validation]
 
 
+def test_labelled_clips_teach_the_readout_in_place_of_the_batch(values, videos, labelled_bags, tmp_path):
+    values['data'] |= {
+        'train': ['bags/train'],
+        'validation': ['bags/validation'],
+        'labels': {'handle': '/handle'},
+        'vectors': {'grasp': '/grasp'},
+        'flip': False,
+        'slices': 4,
+    }
+    values['readout'] = {'name': 'handle', 'attributes': {'grasp': 2}, 'width': 32, 'depth': 1, 'heads': 2}
+    values['pretraining'] |= {'readout': 0.5, 'labelled': 6}
+    values['stages'] = ['pretraining']
+    run = Trainer(
+        configuration.from_dict(values), tmp_path / 'run', [videos, labelled_bags], tmp_path / 'cache'
+    )
+    run.resume()
+    known = np.concatenate([c.vectors['grasp'][c.points['handle'][1] > 0] for c in run.clips._sequences])
+    attributes = run.model.readout.attributes
+    assert np.allclose(attributes.middle, known.mean(0), atol=1e-5)
+    assert np.allclose(attributes.unit, np.maximum(known.std(0), 1e-6), atol=1e-5)
+    stage = run.stages[0]
+    batch = [torch.as_tensor(item) if hasattr(item, 'shape') else item for item in stage.batch(0)]
+    frames, _, labelled, _, labels, *_ = batch
+    assert len(frames) == 4 and len(labelled) == len(labels) == 6
+    assert not labels[..., :2].isnan().all(-1).all(1).any()
+    loss, figures = stage.loss(*batch)
+    batch[2] = torch.randint(256, labelled.shape, dtype=torch.uint8)
+    other, changed = stage.loss(*batch)
+    assert figures['masked'] == changed['masked'] and figures['readout'] != changed['readout']
+    assert set(stage.sources(0)) <= {str(sequence.path) for sequence in run.clips._sequences}
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
+        ({'pretraining': {'labelled': 4}}, 'labelled needs a pretraining.readout above 0'),
         ({'readout': {'name': ''}, 'pretraining': {'readout': 0.5}}, 'need a readout.name, found none'),
         ({'data': {'flip': True}, 'readout': {'attributes': {'grasp': 2}}}, 'needs data.flip: false'),
         ({'readout': {'attributes': {'weight': 2}}}, 'takes keys of data.vectors .*grasp.* found .*weight'),

@@ -1,15 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The calibration of a readout's covariance on validation clips."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jepa_ros.nets.readout import Votes
 from jepa_ros.training.stages.readings import FEWEST, Readings
 
 HORIZONS = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+class Head:
+    """A readout that says what it is told to."""
+
+    def __init__(self, point, covariance, mean=None, unit=None):
+        self.said, self.mean, self.attributes = (point, covariance), mean, SimpleNamespace(unit=unit)
+
+    def __call__(self, futures, dt, votes):
+        return Votes(None, None, None, self.mean)
+
+    def moments(self, votes):
+        return self.said
 
 
 def readings(factor, count=2000, horizons=HORIZONS, seed=0):
@@ -20,7 +36,7 @@ def readings(factor, count=2000, horizons=HORIZONS, seed=0):
     white = torch.randn(len(dt), 2, 1, generator=rng)
     off = (torch.linalg.cholesky(told) @ white)[..., 0] * factor(dt).sqrt()[:, None]
     label = torch.rand(len(dt), 2, generator=rng)
-    found.add(dt, label - off, told, label)
+    found.add(Head(label - off, told), None, dt, label)
     return found
 
 
@@ -70,5 +86,16 @@ def test_a_single_horizon_gets_a_factor_without_a_slope():
 def test_labels_that_are_unknown_do_not_count():
     found = Readings()
     nothing = torch.full((10, 2), torch.nan)
-    found.add(HORIZONS.repeat(2), torch.rand(10, 2), torch.eye(2).expand(10, -1, -1), nothing)
+    head = Head(torch.rand(10, 2), torch.eye(2).expand(10, -1, -1))
+    found.add(head, None, HORIZONS.repeat(2), nothing)
     assert found.figures(torch.zeros(2)) == {}
+
+
+def test_the_error_of_attributes_counts_in_units_of_the_labels_spread():
+    unit, label = torch.tensor([2.0, 0.1]), torch.rand(10, 4)
+    label[5:, 2:] = torch.nan
+    head = Head(label[:, :2], torch.eye(2).expand(10, -1, -1), label[:, 2:] + torch.tensor([1.0, -0.1]), unit)
+    found = Readings()
+    found.add(head, None, HORIZONS.repeat(2), label)
+    expected = ((0.5**2 + 1.0**2) / 2) ** 0.5
+    assert found.figures(torch.zeros(2))['attribute_error'] == pytest.approx(expected, rel=1e-5)

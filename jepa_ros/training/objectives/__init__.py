@@ -17,7 +17,7 @@ from jepa_ros.training.objectives.forecast import (
     start_from_least_squares,
 )
 from jepa_ros.training.objectives.heads import (
-    attribute_likelihood,
+    attributes,
     classification,
     gaussian_likelihood,
     point_likelihood,
@@ -39,7 +39,7 @@ from jepa_ros.training.objectives.prefix import encode_newest, encode_prefix
 __all__ = [
     'NORMS',
     'action_forecast',
-    'attribute_likelihood',
+    'attributes',
     'classification',
     'context_weight',
     'context_weights',

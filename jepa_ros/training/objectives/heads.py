@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 NO_CLASS = -1
+ATTRIBUTES = 3.0  # weight of the attributes' loss: of four it gives encoders a gradient like the point's
 
 
 def point_likelihood(point, covariance, label):
@@ -24,41 +25,37 @@ def point_likelihood(point, covariance, label):
 
 def votes_likelihood(votes, label):
     """
-    Negative log likelihood of an image point and its attributes under a mixture of Gaussians (Bishop 1994,
-    Mixture density networks).
+    Negative log likelihood of an image point under a mixture of Gaussians (Bishop 1994, Mixture density
+    networks).
 
     Unlike the likelihood of the mixture's mean it tells every token by itself how right it is: a head that
     does not yet know where to look learns it from this.
 
     :param votes: `nets.readout.Votes` of M examples.
-    :param label: float [M, 2 + A], the point (never NaN) and the attributes (NaN where unknown, which counts
-        nothing).
+    :param label: float [M, 2].
     :returns: float [M], nats, without the constant.
     """
     xx, xy, yy = votes.covariance.unbind(-1)
     determinant = xx * yy - xy * xy
-    dx, dy = (label[:, None, :2] - votes.point).unbind(-1)
+    dx, dy = (label[:, None] - votes.point).unbind(-1)
     mahalanobis = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant
     of_token = -0.5 * (mahalanobis + determinant.log())
-    if votes.mean is not None:
-        known = ~label[:, None, 2:].isnan()
-        error = torch.where(known, label[:, None, 2:] - votes.mean, 0.0)
-        of_token = of_token - 0.5 * torch.where(
-            known, error.square() / votes.variance + votes.variance.log(), 0.0
-        ).sum(-1)
     return -(votes.weight[..., 0].log_softmax(1) + of_token).logsumexp(1)
 
 
-def attribute_likelihood(mean, std, label):
+def attributes(mean, std, label, unit):
     """
-    Gaussian negative log likelihood of numbers that are independent given the latents.
+    The squared error of the mean, in units of the labels' spread, and the Gaussian negative log likelihood of the
+    deviation, which the mean does not learn from (Stirn et al. 2023).
 
     :param mean: float [M, A]; `std`: float [M, A]; `label`: float [M, A], NaN where unknown.
-    :returns: float [M], nats, without the constant; an unknown number counts 0.
+    :param unit: float [A], the spread of each.
+    :returns: float [M]; an unknown number counts 0.
     """
     known = ~label.isnan()
-    error = torch.where(known, label - mean, 0.0) / std
-    return torch.where(known, 0.5 * error.square() + std.log(), 0.0).sum(-1)
+    error = torch.where(known, label - mean, 0.0)
+    likelihood = 0.5 * (error.detach() / std).square() + (std / unit).log()
+    return ((error / unit).square() + torch.where(known, likelihood, 0.0)).sum(-1)
 
 
 def whose_cell(point, grid):
@@ -76,24 +73,29 @@ def whose_cell(point, grid):
 def readout(head, futures, dt, label):
     """
     What a `nets.readout.PointReadout` is trained with: the likelihood of its votes, that of the mean and
-    covariance that it gives out, and the cross-entropy of the votes' weights against the token in whose cell
-    the point lies. Likelihoods alone let a head that cannot tell yet be content with a wide covariance; the
-    third term tells it where to look, as heat maps of key points do, and learns many times as fast.
+    covariance that it gives out, the cross-entropy of the votes' weights against the token in whose cell the point
+    lies, and the loss of its attributes. Likelihoods alone let a head that cannot tell yet be content with a wide
+    covariance; the third term tells it where to look, as heat maps of key points do, and learns many times as fast.
+
+    The gradient of a likelihood grows as the deviation shrinks. Weighted with the deviation (Seitzer et al. 2022, "On
+    the pitfalls of heteroscedastic uncertainty estimation with probabilistic neural networks", their β of a half) it
+    stays of one size, and an encoder goes on learning the attributes when the point has become sharp.
 
     :param head: the readout; `futures`: float [M, N, D]; `dt`: float [M], s.
     :param label: float [M, 2 + A], the point (never NaN) and the attributes (NaN where unknown).
-    :returns: float [M], nats.
+    :returns: float [M].
     """
     with torch.autocast(futures.device.type, enabled=False):  # a likelihood divides by small variances
-        votes = head(futures.float(), dt, votes=True)
-        point, covariance, *attributes = head.moments(votes)
-        loss = point_likelihood(point, covariance, label[:, :2])
-        if attributes:
-            loss = loss + attribute_likelihood(*attributes, label[:, 2:])
-        cell = F.cross_entropy(
-            votes.weight[..., 0], whose_cell(label[:, :2], head.encoder.grid), reduction='none'
-        )
-        return 0.5 * (loss + votes_likelihood(votes, label)) + cell
+        votes, at = head(futures.float(), dt, votes=True), label[:, :2]
+        point, covariance = head.moments(votes)
+        likelihood = 0.5 * (point_likelihood(point, covariance, at) + votes_likelihood(votes, at))
+        rows, columns = head.encoder.grid
+        deviation = torch.linalg.det(covariance.detach()).clamp_min(0) ** 0.25 * (rows * columns) ** 0.5
+        cell = F.cross_entropy(votes.weight[..., 0], whose_cell(at, head.encoder.grid), reduction='none')
+        loss = deviation * likelihood + cell
+        if votes.mean is not None:
+            loss = loss + ATTRIBUTES * attributes(votes.mean, votes.std, label[:, 2:], head.attributes.unit)
+        return loss
 
 
 def gaussian_likelihood(mean, covariance, label):

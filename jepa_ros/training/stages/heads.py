@@ -137,9 +137,8 @@ class Heads(Stage):
             losses.append(float(loss))
             table.add(dt.cpu(), futures.float().cpu(), latents[:, context - 1], latents[:, context:])
             if readout is not None:
-                votes = readout(futures.float().flatten(0, 1), dt.flatten(), votes=True)
-                point, covariance, *_ = (part.cpu() for part in readout.moments(votes))
-                readings.add(dt.cpu().flatten(), point, covariance, labels[:, context:, :2].flatten(0, 1))
+                label = labels[:, context:].flatten(0, 1)
+                readings.add(readout, futures.float().flatten(0, 1), dt.flatten(), label)
         figures = {
             'forecast': float(np.average(losses, weights=[len(latents) for latents, *_ in encoded])),
             **splits.spread(part for part, *_ in encoded),

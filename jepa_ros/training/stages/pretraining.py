@@ -21,23 +21,28 @@ class MaskedClips:
     """
     Makes the batch of a step: a callable of its own, so that it travels to the processes that decode.
 
-    :param rows: this process's share of the batch, indices of clips.
+    :param rows: this process's share of the batch, indices of clips; `labelled`: that of the labelled clips.
     """
 
     config: Config
     clips: Clips
     grid: tuple[int, int]
     rows: range
+    labelled: range
 
     def __call__(self, step):
         """
-        :returns: frames uint8 [B, F, H, W, 3], times float32 [B, T] (s), labels float32 [B, T, 2 + A] (NaN:
-            none), the step, and for each mask, as `masks` gives them, the context's and the targets' ids.
+        :returns: frames uint8 [B, F, H, W, 3] and times float32 [B, T] (s), the same of the labelled clips (None where
+            there are none besides the batch), labels float32 [B, T, 2 + A] (NaN: none) of these, or else of the
+            batch, the step, and for each mask, as `masks` gives them, the context's and the targets' ids.
         """
         frames, times, labels = self.clips.draw('pretraining', step, self.rows)
         rows = slice(self.rows.start, self.rows.stop)
         ids = self.masks('pretraining', step, self.config.pretraining.batch)
-        return frames, times, labels, step, *(of[rows] for of in ids)
+        labelled = None, None, labels
+        if self.config.pretraining.labelled:
+            labelled = self.clips.draw('labelled', step, self.labelled, seen=True)
+        return frames, times, *labelled, step, *(of[rows] for of in ids)
 
     def masks(self, name, step, count):
         """
@@ -89,14 +94,23 @@ class Pretraining(Stage):
             self.modules.append(model.forecaster)
         if self.values.readout:
             self.modules.append(model.readout)
-        self.batch = MaskedClips(config, clips, model.encoder_config.grid, place.rows(self.values.batch))
+        self.batch = MaskedClips(
+            config,
+            clips,
+            model.encoder_config.grid,
+            place.rows(self.values.batch),
+            place.rows(self.values.labelled),
+        )
 
     def sources(self, step):
-        return self.clips.files('pretraining', step, range(self.values.batch))
+        files = self.clips.files('pretraining', step, range(self.values.batch))
+        labelled = self.clips.files('labelled', step, range(self.values.labelled), seen=True)
+        return sorted({*files, *labelled})
 
-    def loss(self, frames, times, labels, step, *ids):
+    def loss(self, frames, times, labelled, labelled_times, labels, step, *ids):
         """
-        :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], seconds.
+        :param frames: uint8 [B, F, H, W, 3]; `times`: float32 [B, T], seconds; `labelled`, `labelled_times`: of the
+            clips that the readout alone learns from, None where it learns from the others.
         :param labels: float32 [B, T, 2 + A], NaN where there is none.
         :param step: 0-based update, None in validation; `ids`: as `MaskedClips.masks` gives them.
         """
@@ -113,6 +127,8 @@ class Pretraining(Stage):
             figures['forecast'] = forecast.detach()
             loss = loss + self.values.forecast * forecast
         if self.values.readout:
+            if labelled is not None:
+                v, times = models.normalise(labelled), labelled_times
             readout = self._readout(v, times, labels)
             figures['readout'] = readout.detach()
             loss = loss + self.values.readout * readout
@@ -207,7 +223,7 @@ class Pretraining(Stage):
                 if rows:
                     with self.place.autocast(self.config.bf16):
                         frames, times, *ids = (tensor[rows.start : rows.stop] for tensor in chunk)
-                        loss, _ = self.loss(frames, times, None, None, *ids)
+                        loss, _ = self.loss(frames, times, None, None, None, None, *ids)
                     total += self.place.mean(loss.float()).item() * count
         return total / len(clips)
 
@@ -221,8 +237,5 @@ class Pretraining(Stage):
             found = self._read(models.normalise(frames), times, labels)
             if found is not None:
                 latents, label = found
-                dt = label.new_zeros(len(label))
-                votes = self.model.readout(latents, dt, votes=True)
-                point, covariance, *_ = self.model.readout.moments(votes)
-                readings.add(*(part.cpu() for part in (dt, point, covariance, label[:, :2])))
+                readings.add(self.model.readout, latents, label.new_zeros(len(label)), label)
         return readings.figures(torch.zeros(2))

@@ -11,7 +11,7 @@ FEWEST = 20  # labels at a horizon, below which it does not count in the calibra
 
 class Readings:
     """
-    Points and covariances of a readout beside the labels, summed up over batches.
+    Points, covariances and attributes of a readout beside the labels, summed up over batches.
 
     A Gaussian that is fitted by likelihood to errors with long tails is too wide where most of them lie: the
     share of the labels in its 90 % ellipse is larger than that. A controller decides by the ellipse, so the
@@ -20,15 +20,20 @@ class Readings:
 
     def __init__(self):
         self._dt, self._distance, self._error, self._log_area = [], [], [], []
+        self._attributes = []
 
-    def add(self, dt, point, covariance, label):
+    def add(self, head, futures, dt, label):
         """
-        :param dt: float [M], s.
-        :param point: float [M, 2]; `covariance`: float [M, 2, 2], before calibration.
-        :param label: float [M, 2], NaN where there is none.
+        :param head: the `nets.readout.PointReadout`; `futures`: float [M, N, D]; `dt`: float [M], s.
+        :param label: float [M, 2 + A], the point and its attributes, NaN where there is none.
         """
-        known = ~label.isnan().any(-1)
-        off = (label - point)[known].double()
+        votes = head(futures, dt, votes=True)
+        dt, point, covariance, label = (part.cpu() for part in (dt, *head.moments(votes), label))
+        known = ~label[:, :2].isnan().any(-1)
+        if votes.mean is not None:
+            off = (votes.mean.cpu() - label[:, 2:]) / head.attributes.unit.cpu()
+            self._attributes.append(off[~off.isnan().any(-1)].square().double())
+        off = (label[:, :2] - point)[known].double()
         covariance = covariance[known].double()
         self._dt.append(dt[known].double())
         self._distance.append((off * torch.linalg.solve(covariance, off)).sum(-1))
@@ -59,7 +64,9 @@ class Readings:
         :returns: dict of the negative log likelihood of the labels (`readout_likelihood`, nats, without the
             constant), the median distance of the points from them (`readout_error`, 0..1 of the image), the share of them in the
             90 % ellipse (`inside`), and the size that this ellipse needs for it, as a standard deviation
-            (`readout_std`, 0..1 of the image, geometric mean); nothing without labels.
+            (`readout_std`, 0..1 of the image, geometric mean); with attributes `attribute_error`, their root mean
+            square error in units of the spread of the training labels (1: nothing is known of them); nothing
+            without labels.
         """
         dt, distance, error, log_area = self._all()
         if not len(dt):
@@ -67,12 +74,15 @@ class Readings:
         start, slope = calibration.cpu().double()
         log_factor = start + slope * dt
         distance = distance / log_factor.exp()
-        return {
+        figures = {
             'readout_likelihood': float((0.5 * (distance + log_area) + log_factor).mean()),
             'readout_error': float(error.median()),
             'inside': float((distance <= ELLIPSE).double().mean()),
             'readout_std': float((0.25 * log_area + 0.5 * log_factor).mean().exp()),
         }
+        if self._attributes:
+            figures['attribute_error'] = float(torch.cat(self._attributes).mean().sqrt())
+        return figures
 
     def _all(self):
         parts = self._dt, self._distance, self._error, self._log_area
