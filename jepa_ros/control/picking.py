@@ -21,6 +21,7 @@ from enum import Enum
 
 import numpy as np
 
+from jepa_ros.angles import wrapped
 from jepa_ros.control.calibration import Calibration
 from jepa_ros.control.intercept import Arm, HandleState, HandleTrack, Intercept, TrackSettings, intercept
 from jepa_ros.control.path import PredictedPath, PredictionError
@@ -450,7 +451,7 @@ class Picker:
             return self._give_up('the bin slipped out of the fingers')
         base = np.array(self.settings.arm.base)
         now, goal = self._tool.position[:2] - base, np.array(self.settings.place[:2]) - base
-        left = _wrapped(np.arctan2(goal[1], goal[0]) - np.arctan2(now[1], now[0]))
+        left = wrapped(np.arctan2(goal[1], goal[0]) - np.arctan2(now[1], now[0]))
         out = float(np.hypot(*goal) - np.hypot(*now))
         if abs(left) < 0.03 and abs(out) < 0.02:
             return self._go(PickState.PLACING)
@@ -540,12 +541,12 @@ class Picker:
     def _align(self) -> None:
         """Want the fingers to close across the bar: of the two ways the nearer to how the arm points."""
         pan = self._pan(self._handle.position)
-        self._yaw = pan + (self._handle.yaw - pan + np.pi / 2) % np.pi - np.pi / 2
+        self._yaw = pan + wrapped(self._handle.yaw - pan, np.pi)
 
     def _face(self, place) -> None:
         """Want the hand's yaw as it is, within a right angle of how the arm points there."""
         pan = self._pan(place)
-        self._yaw = pan + float(np.clip(_wrapped(self._tool_yaw - pan), -np.pi / 2, np.pi / 2))
+        self._yaw = pan + float(np.clip(wrapped(self._tool_yaw - pan), -np.pi / 2, np.pi / 2))
 
     def _pan(self, place) -> float:
         base = self.settings.arm.base
@@ -556,7 +557,7 @@ class Picker:
         return float(np.arctan2(self._tool.rotation[1, 0], self._tool.rotation[0, 0]))
 
     def _turn_left(self) -> float:
-        return _wrapped((self._tool_yaw if self._yaw is None else self._yaw) - self._tool_yaw)
+        return wrapped((self._tool_yaw if self._yaw is None else self._yaw) - self._tool_yaw)
 
     def _towards(self, place, velocity=(0.0, 0.0, 0.0)) -> np.ndarray:
         """Close the distance to a place that moves with a velocity."""
@@ -583,7 +584,3 @@ def _shortened(vector: np.ndarray, length: float) -> np.ndarray:
     """Shorten a vector to a length; its direction stays."""
     norm = float(np.linalg.norm(vector))
     return vector if norm <= length else vector * (length / norm)
-
-
-def _wrapped(angle: float) -> float:
-    return float((angle + np.pi) % (2 * np.pi) - np.pi)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jepa_ros.angles import wrapped
 from jepa_ros.control.calibration import Calibration
 from jepa_ros.gaussian import ELLIPSE
 
@@ -74,7 +75,7 @@ def errors(opinions: Sequence, moments: Sequence[Moment], camera: Calibration) -
                 continue
             _, state = published[index]
             inside = _inside(state.position[:2], state.covariance[:2, :2], truth[:2])
-            turn = (state.yaw - moments[right].yaw + np.pi / 2) % np.pi - np.pi / 2
+            turn = wrapped(state.yaw - moments[right].yaw, np.pi)
             disturbed = bool(np.any((events <= instant) & (instant - events < AFTER * 1e9)))
             read = _inside(path.points[index], path.covariances[index], camera.to_image(truth[None])[0])
             belt = moments[right].belt

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jepa_ros.angles import wrapped
 from jepa_ros.sim.arm import OPEN
 from jepa_ros.sim.cell import ConveyorCell
 from jepa_ros.sim.truth import Pose
@@ -179,7 +180,7 @@ class OraclePolicy:
         bar = self._cell.handle_pose(self._bin).rotation[:, 0]
         yaw = np.arctan2(bar[1], bar[0])
         pan = self._arm_yaw(self._handle())
-        self._yaw = pan + (yaw - pan + np.pi / 2) % np.pi - np.pi / 2
+        self._yaw = pan + wrapped(yaw - pan, np.pi)
 
     def _arm_yaw(self, place: np.ndarray) -> float:
         station = self._cell.station
@@ -189,12 +190,12 @@ class OraclePolicy:
         """Return the hand's yaw, within `most` of how the arm points."""
         pan = self._arm_yaw(tool.position)
         yaw = np.arctan2(tool.rotation[1, 0], tool.rotation[0, 0])
-        return pan + float(np.clip((yaw - pan + np.pi) % (2 * np.pi) - np.pi, -most, most))
+        return pan + float(np.clip(wrapped(yaw - pan), -most, most))
 
     def _turn_left(self) -> float:
         tool = self._cell.tool
         yaw = np.arctan2(tool.rotation[1, 0], tool.rotation[0, 0])
-        return float((self._yaw - yaw + np.pi) % (2 * np.pi) - np.pi)
+        return wrapped(self._yaw - yaw)
 
     def _towards(self, place, velocity=(0.0, 0.0, 0.0)) -> np.ndarray:
         """Close the distance to a place that moves with a velocity."""

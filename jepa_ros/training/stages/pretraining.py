@@ -28,7 +28,7 @@ class MaskedClips:
     clips: Clips
     grid: tuple[int, int]
     rows: range
-    labelled: range
+    labelled: range = range(0)
 
     def __call__(self, step):
         """
