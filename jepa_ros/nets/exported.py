@@ -17,8 +17,9 @@ def read_weights(graph, module):
     lies transposed, but the bias that is added to its product has kept its own.
 
     :param graph: path of `encoder.onnx`, `forecaster.onnx` or `readout.onnx`.
-    :param module: an `nn.Module` like that which was exported; only its parameters' names are looked at.
-    :returns: dict of float32 tensors, for those of the module's parameters that were found.
+    :param module: an `nn.Module` like that which was exported; only the names of its parameters and buffers are looked at.
+    :returns: dict of float32 tensors, for those of its parameters and buffers that were found. A buffer that the export
+        has computed with, as the readout's calibration, is in the graph no more.
     :raises JepaError: the file is no ONNX graph.
     """
     import onnx
@@ -40,7 +41,7 @@ def read_weights(graph, module):
             bias = next((name for name in user.input if name.endswith('.bias') and name in held), None)
             if user.op_type == 'Add' and bias is not None:
                 named[f'{bias.removesuffix(".bias")}.weight'] = held[node.input[1]].T
-    names = [name for name, _ in module.named_parameters()]
+    names = list(module.state_dict())
     # a graph that wraps the module puts something before all names
     before = Counter(key[: -len(name)] for key in named for name in names if key.endswith(name))
     prefix = before.most_common(1)[0][0] if before else ''

@@ -76,7 +76,8 @@ def _from_bundle(model, config):
     copied, readout = ['encoder'], model.readout
     if readout is not None and bundle.readout is not None:
         theirs = read_weights(bundle.readout, readout)
-        if _shapes(theirs) == _shapes(dict(readout.named_parameters())):
+        expected = _shapes(dict(readout.named_parameters()))
+        if expected.items() <= _shapes(theirs).items():
             readout.load_state_dict(theirs, strict=False)  # its calibration is computed anew
             copied.append('readout')
     return copied
