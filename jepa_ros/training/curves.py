@@ -79,7 +79,7 @@ def panels(lines):
         for title in _losses(lines)
     }
     for title in dict.fromkeys(name for line in staged for name in line):
-        if title.startswith('readout_error: '):
+        if title.startswith(('readout_error: ', 'attribute_error: ')):
             found[title] = [(TRAIN, title, 'training clips'), (VALIDATION, title, 'validation')]
     found['effective rank of the latents'] = [
         (TRAIN, 'rank', 'training clips'),
