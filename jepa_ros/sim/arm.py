@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jepa_ros.angles import wrapped
 from jepa_ros.sim.world import BELT_TOP, PAINTS, Fixture, box, element, geom
 
 JOINTS = ('shoulder_pan', 'shoulder_lift', 'elbow', 'wrist_pitch', 'wrist_roll', 'wrist_yaw')
@@ -62,7 +63,7 @@ class Station:
             raise ValueError(f'expected a place within reach, found {tool}')
         elbow = np.arccos(cosine)
         lift = -np.arctan2(up, out) - np.arctan2(FOREARM * np.sin(elbow), UPPER + FOREARM * np.cos(elbow))
-        pan = (np.arctan2(y, x) - self.yaw + np.pi) % (2 * np.pi) - np.pi
+        pan = wrapped(np.arctan2(y, x) - self.yaw)
         return np.array([pan, lift, elbow, -lift - elbow, 0.0, 0.0])
 
 

@@ -128,10 +128,11 @@ class Clips:
         """Yields for each row a clip and its generator."""
         for index in rows:
             rng = generator(self.config.seed, name, step, int(index))
-            for _ in range(DRAWS if seen else 1):
-                clip = (sampler or self.sampler).sample(rng)
+            clip = (sampler or self.sampler).sample(rng)
+            for _ in range(DRAWS - 1 if seen else 0):
                 if self._sees(clip):
                     break
+                clip = (sampler or self.sampler).sample(rng)
             yield clip, rng
 
     def _sees(self, clip):
@@ -145,19 +146,18 @@ class Clips:
 
         :returns: float32 [A] each; 0 and 1 where nothing is known.
         """
-        of, columns = self.config.readout, []
+        of, middles, units = self.config.readout, [np.zeros(0)], [np.zeros(0)]
         for name, length in of.attributes.items():
-            found = [np.full((0, length), np.nan, np.float32)]
-            for sequence in self._sequences:
-                if name in sequence.vectors and of.name in sequence.points:
-                    found.append(sequence.vectors[name][sequence.points[of.name][1] != NO_LABEL])
-            columns.append(np.concatenate(found))
-        middles, units = [], []
-        for values in columns:
+            found = [
+                sequence.vectors[name][sequence.points[of.name][1] != NO_LABEL]
+                for sequence in self._sequences
+                if name in sequence.vectors and of.name in sequence.points
+            ]
+            values = np.concatenate([np.zeros((0, length), np.float32), *found])
             known = values[~np.isnan(values).any(1)]
-            middles.append(known.mean(0) if len(known) else np.zeros(values.shape[1]))
-            units.append(np.maximum(known.std(0), 1e-6) if len(known) else np.ones(values.shape[1]))
-        return tuple(np.concatenate(parts or [np.zeros(0)]).astype(np.float32) for parts in (middles, units))
+            middles.append(known.mean(0) if len(known) else np.zeros(length))
+            units.append(np.maximum(known.std(0), 1e-6) if len(known) else np.ones(length))
+        return tuple(np.concatenate(parts).astype(np.float32) for parts in (middles, units))
 
     def splits(self):
         """

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, Int32, String
 from std_srvs.srv import Trigger
 
+from jepa_ros.angles import wrapped
 from jepa_ros.images import decode_compressed, decode_raw
 from jepa_ros.nodes import transport
 from jepa_ros.nodes.conveyor_sim_node import PARAMETERS
@@ -278,7 +279,7 @@ class Picker:
             return
         place = np.array([getattr(self._handle.position, axis) for axis in 'xyz'])
         error = place - [getattr(message.pose.position, axis) for axis in 'xyz']
-        turn = (yaw(self._handle) - yaw(message.pose) + np.pi / 2) % np.pi - np.pi / 2  # the bar has no sign
+        turn = wrapped(yaw(self._handle) - yaw(message.pose), np.pi)  # the bar has no sign
         if place[0] < 0.05 and self._phase == 'follow':
             error[0] = 0.0
         twist = TwistStamped()

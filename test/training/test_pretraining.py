@@ -60,19 +60,27 @@ def test_the_context_loss_of_an_image_encoder_is_refused(values):
         configuration.from_dict(values)
 
 
-def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, labelled_bags, tmp_path):
-    """On bags with labels; clips without any add nothing, and validation says how far the points are off."""
-    values['data'] |= {
-        'train': ['train', 'bags/train'],
+def taught(values, train, **pretraining):
+    """Of a run whose readout, with attributes, teaches the encoder, on bags with labels."""
+    data = {
+        'train': train,
         'validation': ['bags/validation'],
         'labels': {'handle': '/handle'},
         'vectors': {'grasp': '/grasp'},
         'flip': False,
         'slices': 4,
     }
-    values['readout'] = {'name': 'handle', 'attributes': {'grasp': 2}, 'width': 32, 'depth': 1, 'heads': 2}
-    values['pretraining'] |= {'readout': 0.5}
-    values['stages'] = ['pretraining']
+    return values | {
+        'data': values['data'] | data,
+        'readout': {'name': 'handle', 'attributes': {'grasp': 2}, 'width': 32, 'depth': 1, 'heads': 2},
+        'pretraining': values['pretraining'] | {'readout': 0.5} | pretraining,
+        'stages': ['pretraining'],
+    }
+
+
+def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, labelled_bags, tmp_path):
+    """On bags with labels; clips without any add nothing, and validation says how far the points are off."""
+    values = taught(values, ['train', 'bags/train'])
     run = Trainer(
         configuration.from_dict(values), tmp_path / 'run', [videos, labelled_bags], tmp_path / 'cache'
     )
@@ -98,17 +106,7 @@ def test_a_readout_and_its_attributes_teach_the_encoder(values, videos, labelled
 
 
 def test_labelled_clips_teach_the_readout_in_place_of_the_batch(values, videos, labelled_bags, tmp_path):
-    values['data'] |= {
-        'train': ['bags/train'],
-        'validation': ['bags/validation'],
-        'labels': {'handle': '/handle'},
-        'vectors': {'grasp': '/grasp'},
-        'flip': False,
-        'slices': 4,
-    }
-    values['readout'] = {'name': 'handle', 'attributes': {'grasp': 2}, 'width': 32, 'depth': 1, 'heads': 2}
-    values['pretraining'] |= {'readout': 0.5, 'labelled': 6}
-    values['stages'] = ['pretraining']
+    values = taught(values, ['bags/train'], labelled=6)
     run = Trainer(
         configuration.from_dict(values), tmp_path / 'run', [videos, labelled_bags], tmp_path / 'cache'
     )
