@@ -208,7 +208,7 @@ class Plain:
 
         from jepa_ros.training import model as models
 
-        frames, _, _, _, context_ids, target_ids = batch
+        frames, *_, context_ids, target_ids = batch
         frames, context, hidden = (
             torch.from_numpy(array).to(self.place.device)
             for array in (frames, context_ids[:, 0], target_ids[:, 0, 0])
