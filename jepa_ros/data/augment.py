@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-NO_LABEL, VISIBLE, HIDDEN = 0, 1, 2
+NO_LABEL, VISIBLE, HIDDEN, OUTSIDE = 0, 1, 2, 3
 
 Points = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -53,7 +53,7 @@ def view(
 
     :param images: uint8 [F, h, w, 3].
     :param points: for each label places float32 [F, 2] in 0..1 and states uint8 [F]; a point that falls
-        outside the view becomes NO_LABEL.
+        outside the view becomes OUTSIDE.
     :param size: height and width (px) of the view.
     :returns: uint8 [F, H, W, 3] and the points in its coordinates.
     """
@@ -74,7 +74,7 @@ def view(
         if flip:
             xy[:, 0] = 1 - xy[:, 0]
         inside = np.all((xy >= 0) & (xy <= 1), axis=1)
-        moved[name] = (xy, np.where(inside, state, NO_LABEL).astype(np.uint8))
+        moved[name] = (xy, np.where(inside | (state == NO_LABEL), state, OUTSIDE).astype(np.uint8))
     return images, moved
 
 

@@ -41,7 +41,7 @@ class Clip:
     :param images: RGB uint8 [F, H, W, 3].
     :param times: float64 [F], s from the first frame, strictly ascending: the true times, not the asked ones.
     :param points: for each label its places, float32 [F, 2] in 0..1 of the image, and its state, uint8 [F]
-        (NO_LABEL, VISIBLE, HIDDEN of `augment`).
+        (NO_LABEL, VISIBLE, HIDDEN, OUTSIDE of `augment`).
     :param name: the sequence it was cut from.
     :param vectors: float32 [F, P] each, NaN where unknown; a view does not change them.
     :param classes: int64 [F] each, places in the sampler's `class_names`, -1 where unknown.

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from jepa_ros.data import cache as caches
 from jepa_ros.data import faults
-from jepa_ros.data.augment import HIDDEN, NO_LABEL, VISIBLE
+from jepa_ros.data.augment import HIDDEN, NO_LABEL, OUTSIDE, VISIBLE
 from jepa_ros.data.cache import Cache, CachedImages, CacheError, StreamedImages, Wanted
 from jepa_ros.data.folders import is_image
 from jepa_ros.data.frames import FrameIndex
@@ -33,6 +33,7 @@ from jepa_ros.errors import JepaError
 __all__ = [
     'HIDDEN',
     'NO_LABEL',
+    'OUTSIDE',
     'VISIBLE',
     'Sequence',
     'assert_disjoint',
@@ -55,7 +56,8 @@ class Sequence:
     :param images: RGB uint8 [T, h, w, 3]: an array, or what reads one from the cache or the recording; it
         travels to other processes as the name of a file.
     :param points: for each label its places, float32 [T, 2] in 0..1 of the cached image, and its state,
-        uint8 [T]: NO_LABEL, VISIBLE or HIDDEN (known, but something is in front of it).
+        uint8 [T]: NO_LABEL, VISIBLE, HIDDEN (known, but something is in front of it) or OUTSIDE (known, but not
+        in the picture).
     :param vectors: float32 [T, P] each, NaN where unknown.
     :param classes: the names of the classes, str [T] each, '' where unknown.
     :param still: the frames are independent images: they have no times, and no clip of several is cut from

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from jepa_ros.data.augment import HIDDEN, NO_LABEL, VISIBLE
+from jepa_ros.data.augment import HIDDEN, OUTSIDE, VISIBLE
 from jepa_ros.data.bags import RecordingError
 from jepa_ros.data.frames import Recording
 from jepa_ros.images import Geometry
@@ -40,13 +41,16 @@ class FrameTimes:
 def read_points(
     recording: Recording, topic: str, times: FrameTimes, geometries: list[Geometry]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read the image points of a label (geometry_msgs/PointStamped).
+    """Read the image points of a label.
 
     A point belongs to the frame with the nearest stamp, if that is nearer than half the usual frame interval.
 
+    :param topic: of geometry_msgs/PointStamped (x and y in 0..1 of the received image, z 1 visible, 0 hidden), or of
+        PoseStamped in the camera's optical frame, as a marker or motion capture gives it: its place is projected with
+        the `camera_info` beside the image topic, and counts as visible.
     :param geometries: of each frame.
     :returns: float32 [T, 2] places in 0..1 of the cached image and uint8 [T] states.
-    :raises RecordingError: when the topic is not there.
+    :raises RecordingError: when the topic or the camera's calibration is not there, or holds something else.
     """
     stamps_ns = times.ns
     xy = np.zeros((len(stamps_ns), 2), np.float32)
@@ -54,6 +58,7 @@ def read_points(
     order = np.argsort(stamps_ns, kind='stable')
     ascending = stamps_ns[order]
     reach = np.median(np.diff(ascending)) / 2 if len(ascending) > 1 else 10**9
+    camera = None
     for _, message in recording.messages(topic):
         stamp = _stamp(message)
         after = int(np.searchsorted(ascending, stamp))
@@ -63,11 +68,59 @@ def read_points(
         )
         if abs(ascending[nearest] - stamp) > reach:
             continue
+        if message.__msgtype__ == 'geometry_msgs/msg/PoseStamped':
+            camera = camera or _Camera.read(recording)
+            point, seen = camera.project(message.pose.position), VISIBLE
+        elif message.__msgtype__ == 'geometry_msgs/msg/PointStamped':
+            point = np.array([message.point.x, message.point.y])
+            seen = VISIBLE if message.point.z > 0.5 else HIDDEN
+        else:
+            raise RecordingError(
+                f'{recording.path}: expected PointStamped or PoseStamped on {topic}, found {message.__msgtype__}'
+            )
+        if point is None:
+            continue
         frame = order[nearest]
-        xy[frame] = geometries[frame].from_received(np.array([message.point.x, message.point.y]))
+        xy[frame] = geometries[frame].from_received(point)
         inside = bool(np.all((xy[frame] >= 0) & (xy[frame] <= 1)))
-        state[frame] = (VISIBLE if message.point.z > 0.5 else HIDDEN) if inside else NO_LABEL
+        state[frame] = seen if inside else OUTSIDE
     return xy, state
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """What projects: the pinhole matrix [3, 3], the distortion, and the size (px) of the image that they are for."""
+
+    matrix: np.ndarray
+    distortion: np.ndarray
+    size: tuple[int, int]
+
+    @classmethod
+    def read(cls, recording: Recording) -> _Camera:
+        image = recording.topic.removesuffix('/compressed')
+        topic = image[: image.rfind('/') + 1] + 'camera_info'
+        for _, info in recording.messages(topic):
+            matrix, distortion = (getattr(info, name, None) for name in 'kd')
+            if matrix is None:  # ROS 1 has capitals
+                matrix, distortion = info.K, info.D
+            matrix, distortion = np.reshape(matrix, (3, 3)).astype(float), np.array(distortion, float)
+            if matrix[0, 0] <= 0 or info.distortion_model not in ('', 'plumb_bob', 'rational_polynomial'):
+                raise RecordingError(
+                    f'{recording.path}: expected on {topic} a calibrated camera of model plumb_bob or '
+                    f'rational_polynomial, found model {info.distortion_model!r}, focal length {matrix[0, 0]:g} px'
+                )
+            return cls(matrix, distortion, (info.width, info.height))
+        raise RecordingError(f'{recording.path}: expected a message on {topic}, found none')
+
+    def project(self, place) -> np.ndarray | None:
+        """Return the image point, float64 [2] in 0..1, of a place (x, y, z in m); None of one behind the camera."""
+        if place.z <= 0:
+            return None
+        none = np.zeros(3)
+        points, _ = cv2.projectPoints(
+            np.array([[place.x, place.y, place.z]]), none, none, self.matrix, self.distortion
+        )
+        return points[0, 0] / self.size
 
 
 def read_vectors(recording: Recording, source: str, times: FrameTimes) -> np.ndarray:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from jepa_ros.data.augment import NO_LABEL, VISIBLE
+from jepa_ros.data.augment import HIDDEN, OUTSIDE, VISIBLE
 from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.sequences import assert_disjoint, load_sequences, matches
 from jepa_ros.errors import JepaError
 
 CACHE_MARGIN = 1.25  # cached frames are this much larger than the encoder's, so that crops keep their detail
 DRAWS = 20  # clips looked at, at most, for one in which there is something to be seen
+BEYOND = 0.35  # of the picture, how far outside of it a point that left is still told: a second of a belt
+JUMP = 0.15  # of the picture, from slice to slice: nothing that is followed moves by more
 WATCHED = 64  # training clips, without augmentation, that are looked at beside the validation clips
 
 
@@ -122,7 +124,9 @@ class Clips:
 
     def files(self, name, step, rows, seen=False):
         """Paths of the recordings that `draw` takes the same clips from; of several with one name, all."""
-        return sorted({path for clip, _ in self._sample(name, step, rows, seen=seen) for path in self._paths[clip.name]})
+        return sorted(
+            {path for clip, _ in self._sample(name, step, rows, seen=seen) for path in self._paths[clip.name]}
+        )
 
     def _sample(self, name, step, rows, sampler=None, seen=False):
         """Yields for each row a clip and its generator."""
@@ -149,7 +153,7 @@ class Clips:
         of, middles, units = self.config.readout, [np.zeros(0)], [np.zeros(0)]
         for name, length in of.attributes.items():
             found = [
-                sequence.vectors[name][sequence.points[of.name][1] != NO_LABEL]
+                sequence.vectors[name][np.isin(sequence.points[of.name][1], (VISIBLE, HIDDEN))]
                 for sequence in self._sequences
                 if name in sequence.vectors and of.name in sequence.points
             ]
@@ -171,7 +175,8 @@ class Clips:
 
     def labels(self, clip):
         """
-        What the readout is to tell at the slices of a clip: the image point, then its attributes.
+        What the readout is to tell at the slices of a clip: the image point, then its attributes. A point that leaves
+        the picture is told until it is further off than BEYOND.
 
         :returns: float32 [T, 2 + A], NaN where there is none.
         :raises JepaError: for an attribute that is longer or shorter than configured.
@@ -180,7 +185,8 @@ class Clips:
         found = np.full((self.config.data.slices, 2), np.nan, np.float32)
         if of.name in clip.points:
             xy, state = (values[tubelet - 1 :: tubelet] for values in clip.points[of.name])
-            found[state > 0] = xy[state > 0]
+            known = followed(xy, state)
+            found[known] = xy[known]
         parts = [found]
         for name, length in of.attributes.items():
             part = np.full((len(found), length), np.nan, np.float32)
@@ -194,6 +200,22 @@ class Clips:
                 part[:] = values
             parts.append(part)
         return np.concatenate(parts, 1)
+
+
+def followed(xy, state):
+    """
+    Which slices have a point that can be told: in the picture, or on the way out of it.
+
+    One that has not been in the picture yet cannot be known, and where a label jumps it is of another thing.
+
+    :param xy: float [T, 2]; `state`: uint8 [T], see `augment`.
+    :returns: bool [T].
+    """
+    known = np.isin(state, (VISIBLE, HIDDEN))
+    near = (state == OUTSIDE) & (np.abs(xy - 0.5).max(1) <= 0.5 + BEYOND)
+    for now in range(1, len(known)):
+        known[now] |= near[now] & known[now - 1] & (np.abs(xy[now] - xy[now - 1]).max() <= JUMP)
+    return known
 
 
 def expand(patterns, roots):

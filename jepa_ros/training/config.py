@@ -45,7 +45,9 @@ class Data:
     held_out: list[str] = _key([], 'the same for the final figures; never read by the trainer')
     topic: str = _key('', 'camera topic of the bags; empty: each has one')
     labels: dict[str, str] = _key(
-        {}, 'readout name: bag topic with its image point (geometry_msgs/PointStamped)'
+        {},
+        'readout name: bag topic with its image point (geometry_msgs/PointStamped), or its pose in the optical frame of '
+        'the camera (PoseStamped)',
     )
     vectors: dict[str, str] = _key(
         {}, 'name: bag topic with a vector (JointState, Twist, PoseStamped, Float64MultiArray)'

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepa_ros.data import augment
-from jepa_ros.data.augment import NO_LABEL, VISIBLE, Augment, view
+from jepa_ros.data.augment import NO_LABEL, OUTSIDE, VISIBLE, Augment, view
 
 SHAPE = (60, 80)
 
@@ -46,14 +46,18 @@ def test_any_view_has_the_size_is_one_for_all_frames_and_follows_from_its_genera
 def test_points_move_along(how, size, seed, x, y):
     """The colours at the moved point are those at the point: red is its column, green its row."""
     how = Augment(how.scale, how.flip, how.aspect)
-    points = {'p': (np.full((4, 2), (x, y), np.float32), np.full(4, VISIBLE, np.uint8))}
+    points = {
+        name: (np.full((4, 2), (x, y), np.float32), np.full(4, state, np.uint8))
+        for name, state in (('p', VISIBLE), ('none', NO_LABEL))
+    }
     out, moved = view(ramp(4), points, size, how, np.random.default_rng(seed))
     xy, state = moved['p']
     assert xy.shape == (4, 2) and xy.dtype == np.float32 and state.dtype == np.uint8
-    np.testing.assert_array_equal(state == VISIBLE, ((xy >= 0) & (xy <= 1)).all(1))
+    np.testing.assert_array_equal(state, np.where(((xy >= 0) & (xy <= 1)).all(1), VISIBLE, OUTSIDE))
+    assert (moved['none'][1] == NO_LABEL).all()
     for image, place, seen in zip(out, xy, state):
         column, row = (place * size[::-1]).astype(int)
-        if seen == NO_LABEL or not (2 <= column < size[1] - 2 and 2 <= row < size[0] - 2):
+        if seen == OUTSIDE or not (2 <= column < size[1] - 2 and 2 <= row < size[0] - 2):
             continue
         assert image[row, column, 0] == pytest.approx(255 * x, abs=255 * 2.5 / min(size))
         assert image[row, column, 1] == pytest.approx(255 * y, abs=255 * 2.5 / min(size))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jepa_ros.clip import ClipWindow, Verdict, WindowRequest
 from jepa_ros.data.clips import Augment, ClipError, ClipSampler, choose, view
-from jepa_ros.data.sequences import HIDDEN, NO_LABEL, VISIBLE, Sequence
+from jepa_ros.data.sequences import HIDDEN, NO_LABEL, OUTSIDE, VISIBLE, Sequence
 
 MS = 1_000_000
 PERIOD = 0.05
@@ -162,7 +162,7 @@ def test_points_stay_on_what_they_mark(seed, x, y):
         assert state.tolist() == [VISIBLE] * 2
 
 
-def test_points_outside_the_view_are_no_labels():
+def test_points_outside_the_view_are_known_as_such():
     points = {'near the corner': (np.full((1, 2), 0.8, np.float32), np.array([VISIBLE], np.uint8))}
     states = {
         int(
@@ -176,7 +176,7 @@ def test_points_outside_the_view_are_no_labels():
         )
         for seed in range(40)
     }
-    assert states == {NO_LABEL, VISIBLE}
+    assert states == {OUTSIDE, VISIBLE}
 
 
 def test_without_augmentation_the_view_is_the_whole_image():

@@ -29,6 +29,7 @@ from jepa_ros.data.recordings import RecordingError
 from jepa_ros.data.sequences import (
     HIDDEN,
     NO_LABEL,
+    OUTSIDE,
     VISIBLE,
     assert_disjoint,
     find_recordings,
@@ -119,7 +120,7 @@ def test_labels_follow_their_frames_through_the_crop(tmp_path):
     bag = write_bag(tmp_path / 'bag', {CAMERA: camera(5, size=(48, 96)), '/handle': labels})
     (sequence,) = load([bag], tmp_path / 'cache', labels={'handle': '/handle'})
     xy, state = sequence.points['handle']
-    assert state.tolist() == [VISIBLE, HIDDEN, NO_LABEL, NO_LABEL, NO_LABEL]
+    assert state.tolist() == [VISIBLE, HIDDEN, NO_LABEL, OUTSIDE, NO_LABEL]
     # 96x48 is cropped to 64x48: x' = (96 x - 16) / 64
     np.testing.assert_allclose(xy[:2], [[0.5, 0.25], [0.875, 0.5]], atol=1e-6)
 

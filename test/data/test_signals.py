@@ -10,8 +10,9 @@ from recorded import CAMERA, START_NS, STEP_NS, _header, _store, camera, write_b
 
 from jepa_ros.data import signals
 from jepa_ros.data.actions import pose_differences
+from jepa_ros.data.augment import NO_LABEL, OUTSIDE, VISIBLE
 from jepa_ros.data.clips import Augment, ClipError, ClipSampler, class_names
-from jepa_ros.data.recordings import RecordingError
+from jepa_ros.data.recordings import RecordingError, open_recording
 from jepa_ros.data.sequences import load_sequences
 
 TYPES = _store(False).types
@@ -46,6 +47,16 @@ def pose(stamp, place, quaternion):
     return TYPES['geometry_msgs/msg/PoseStamped'](header(stamp), TYPES['geometry_msgs/msg/Pose'](*parts))
 
 
+def camera_info(model='plumb_bob', focal=60.0, distortion=()):
+    size = {'height': 48, 'width': 64, 'binning_x': 0, 'binning_y': 0}
+    k = np.array([focal, 0, 32, 0, focal, 24, 0, 0, 1])
+    parts = {'d': np.array(distortion, float), 'k': k, 'r': np.eye(3).ravel(), 'p': np.zeros(12)}
+    roi = TYPES['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
+    return TYPES['sensor_msgs/msg/CameraInfo'](
+        header=header(at(0)), distortion_model=model, roi=roi, **size, **parts
+    )
+
+
 def array(values):
     layout = TYPES['std_msgs/msg/MultiArrayLayout']([], 0)
     return TYPES['std_msgs/msg/Float64MultiArray'](layout, np.array(values, float))
@@ -56,8 +67,15 @@ def load(tmp_path, topics, count=10, stamps=None, **how):
     return load_sequences([bag], SIZE, tmp_path / 'cache', progress=False, **how)[0]
 
 
+def bag_of(tmp_path, topics):
+    return write_bag(tmp_path / 'bag', {CAMERA: camera(3), **topics})
+
+
 def at(frame):
     return START_NS + round(frame * STEP_NS)
+
+
+TIMES = signals.FrameTimes(*[np.array([at(i) for i in range(3)])] * 2)
 
 
 def test_joints_are_interpolated_and_unknown_across_gaps_and_far_from_messages(tmp_path):
@@ -121,6 +139,55 @@ def test_twists_and_poses(tmp_path):
     np.testing.assert_allclose(
         sequence.vectors['pose'][1], [1, 2, 3, 0, 0, np.sin(eighth), np.cos(eighth)], atol=1e-6
     )
+
+
+def test_a_pose_in_the_frame_of_the_camera_is_a_label_also_outside_of_the_picture(tmp_path):
+    places = [(0.0, 0.0, 1.0), (0.4, -0.1, 1.2), (0.9, 0.0, 1.2), (0.0, 0.0, -1.0)]  # the last is behind it
+    topics = {
+        '/handle': [(at(t), pose(at(t), place, (0, 0, 0, 1))) for t, place in enumerate(places)],
+        '/camera/camera_info': [(at(0), camera_info())],
+    }
+    xy, state = load(tmp_path, topics, count=5, labels={'handle': '/handle'}).points['handle']
+    assert state.tolist() == [VISIBLE, VISIBLE, OUTSIDE, NO_LABEL, NO_LABEL]
+    x, y, z = np.array(places[:3]).T
+    np.testing.assert_allclose(
+        xy[:3], np.stack([(60 * x / z + 32) / 64, (60 * y / z + 24) / 48], -1), atol=1e-6
+    )
+
+
+def test_a_lens_bends_where_a_pose_is_seen(tmp_path):
+    topics = {
+        '/handle': [(at(0), pose(at(0), (0.4, 0.0, 1.0), (0, 0, 0, 1)))],
+        '/camera/camera_info': [(at(0), camera_info(distortion=(-0.5, 0, 0, 0, 0)))],
+    }
+    xy, _ = load(tmp_path, topics, count=1, labels={'handle': '/handle'}).points['handle']
+    bent = 0.4 * (1 - 0.5 * 0.4**2)  # the first term of plumb_bob
+    np.testing.assert_allclose(xy, [[(60 * bent + 32) / 64, 0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('topics', 'message'),
+    [
+        ({}, 'camera_info'),
+        (
+            {'/camera/camera_info': [(at(0), camera_info('equidistant'))]},
+            "plumb_bob .*found model 'equidistant'",
+        ),
+        ({'/camera/camera_info': [(at(0), camera_info(focal=0.0))]}, 'calibrated .*focal length 0 px'),
+    ],
+)
+def test_a_pose_needs_a_camera_that_projects(tmp_path, topics, message):
+    topics = {'/handle': [(at(0), pose(at(0), (0, 0, 1), (0, 0, 0, 1)))], **topics}
+    with pytest.raises(RecordingError, match=message):
+        signals.read_points(open_recording(bag_of(tmp_path, topics)), '/handle', TIMES, [None] * 3)
+
+
+def test_a_label_of_another_type_is_named(tmp_path):
+    topics = {'/handle': [(at(0), stamped_twist(at(0), [0] * 6))]}
+    with pytest.raises(
+        RecordingError, match='expected PointStamped or PoseStamped on /handle, found .*TwistStamped'
+    ):
+        signals.read_points(open_recording(bag_of(tmp_path, topics)), '/handle', TIMES, [None] * 3)
 
 
 def test_roll_pitch_and_yaw_take_the_short_way_and_joints_do_not(tmp_path):

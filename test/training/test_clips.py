@@ -6,10 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
+from jepa_ros.data.augment import HIDDEN, NO_LABEL, OUTSIDE, VISIBLE
 from jepa_ros.data.cache import CacheError
 from jepa_ros.errors import JepaError
 from jepa_ros.training import config as configuration
-from jepa_ros.training.clips import Clips, expand
+from jepa_ros.training.clips import BEYOND, Clips, expand, followed
 
 
 def test_patterns_are_expanded_as_a_shell_does_in_the_first_root_that_has_them(tmp_path, monkeypatch):
@@ -45,6 +46,16 @@ def test_workers_get_the_recordings_and_not_the_clips_of_the_splits(config, vide
     assert len(travelled) < sum(clip.images.nbytes for clip in clips.validation)
     for ours, theirs in zip(clips.draw('x', 3, range(2)), pickle.loads(travelled).draw('x', 3, range(2))):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_point_is_told_on_its_way_out_of_the_picture():
+    x = [-0.05, 0.05, 0.9, 0.98, 1.06, 1.14, 1.3, 1.4, -0.2, 0.1]
+    state = [OUTSIDE, VISIBLE, NO_LABEL, HIDDEN, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, VISIBLE]
+    told = followed(np.stack([x, np.full(len(x), 0.5)], 1), np.array(state))
+    # not before it came; to 1.3 it jumps, and what comes after is another thing until that is in the picture
+    assert told.tolist() == [False, True, False, True, True, True, False, False, False, True]
+    far = np.stack([np.arange(1.0, 2.0, 0.1) - 0.01, np.full(10, 0.5)], 1)
+    assert followed(far, np.array([VISIBLE, *[OUTSIDE] * 9])).sum() == 1 + int(BEYOND / 0.1)
 
 
 def test_what_trains_and_what_validates_stay_apart(config, videos, cache):

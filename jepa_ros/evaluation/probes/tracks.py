@@ -94,7 +94,7 @@ class Track:
         return self.source.size
 
     def points(self, topic: str) -> tuple[np.ndarray, np.ndarray]:
-        """Places float32 [T, 2] in 0..1 of the received image and states uint8 [T] (`augment`: NO_LABEL ...)."""
+        """Places float32 [T, 2] in 0..1 of the received image and states uint8 [T] (`augment`: VISIBLE ...)."""
 
         def read():
             height, width = self.source.size
