@@ -19,6 +19,7 @@ from jepa_ros.engine.manifest import LATENT_MEAN
 from jepa_ros.engine.readout import Readout
 from jepa_ros.evaluation.offline import Step
 from jepa_ros.gaussian import ELLIPSE
+from jepa_ros.images import ImageError
 from jepa_ros.latents import pool
 from jepa_ros.skill import Matcher, SkillTable
 
@@ -66,11 +67,13 @@ class Labels:
     :param stamps_ns: int64 [M], ascending.
     :param xy: float64 [M, 2], 0..1 of the received image.
     :param visible: bool [M].
+    :param aspect: height of the received image in its widths, the unit of errors.
     """
 
     stamps_ns: np.ndarray
     xy: np.ndarray
     visible: np.ndarray
+    aspect: float = 1.0
 
     @classmethod
     def read(cls, recording: Recording, topic: str) -> Labels | None:
@@ -86,8 +89,21 @@ class Labels:
             xyz = np.array([[m.point.x, m.point.y, m.point.z] for m in messages]).reshape(-1, 3)
         except (RecordingError, AttributeError):  # no such topic, or of another type
             return None
+        if not messages:
+            return None
         order = np.argsort(stamps, kind='stable')
-        return cls(stamps[order], xyz[order, :2], xyz[order, 2] > 0.5) if len(messages) else None
+        return cls(stamps[order], xyz[order, :2], xyz[order, 2] > 0.5, _aspect(recording))
+
+
+def _aspect(recording: Recording) -> float:
+    """Return height / width of the first frame that decodes; 1 where none does, and nothing is judged."""
+    for frame in recording.frames():
+        try:
+            height, width = frame.image().shape[:2]
+        except ImageError:
+            continue
+        return height / width
+    return 1.0
 
 
 class Judge:
@@ -140,10 +156,10 @@ class Judge:
             if abs(stamps[nearest] - at) > LABEL_REACH_NS:
                 continue
             off = xy[nearest] - point
-            errors.error.append(float(np.hypot(*off)))
+            errors.error.append(float(np.hypot(*(off * (1, labels.aspect)))))
             errors.hidden.append(bool(not visible[nearest]))
             errors.inside.append(bool(off @ np.linalg.solve(covariance.astype(float), off) <= ELLIPSE))
-            errors.hold.append(float(np.hypot(*(xy[nearest] - held))))
+            errors.hold.append(float(np.hypot(*((xy[nearest] - held) * (1, labels.aspect)))))
 
     def forget(self) -> None:
         """Nothing is compared across a break."""

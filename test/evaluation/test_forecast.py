@@ -68,11 +68,11 @@ def test_labels_are_those_of_the_predicted_moment_and_hidden_ones_are_told_apart
     visible = np.array([True, True, False])
     futures = step(1.0, 0, [0, 0]).futures
     points = np.float32([[0.2, 0.5], [0.3, 0.54]]), np.tile(np.float32(np.eye(2) * 0.01**2), (2, 1, 1))
-    judge.point(futures, points, Labels(stamps.astype(np.int64), xy, visible))
+    judge.point(futures, points, Labels(stamps.astype(np.int64), xy, visible, aspect=0.75))
     near, far = judge.report()['points']
     assert near['visible_count'] == 1 and near['visible_error'] == pytest.approx(0, abs=1e-6)
     assert near['visible_inside_90'] == 1.0 and near['hidden_error'] is None
-    assert far['hidden_count'] == 1 and far['hidden_error'] == pytest.approx(0.04, abs=1e-6)
+    assert far['hidden_count'] == 1 and far['hidden_error'] == pytest.approx(0.03, abs=1e-6)  # in widths
     assert far['hidden_inside_90'] == 0.0 and far['hidden_hold_error'] == pytest.approx(0.2)
 
 
