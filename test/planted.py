@@ -49,7 +49,8 @@ class Recorded:
     def _message(self, topic, stamp, value):
         at = SimpleNamespace(stamp=SimpleNamespace(sec=stamp // 10**9, nanosec=stamp % 10**9))
         if topic in self._points:
-            return SimpleNamespace(header=at, point=SimpleNamespace(**dict(zip('xyz', value))))
+            point = SimpleNamespace(**dict(zip('xyz', value)))
+            return SimpleNamespace(header=at, point=point, __msgtype__='geometry_msgs/msg/PointStamped')
         if isinstance(value, SimpleNamespace):  # a message already
             return SimpleNamespace(**{**vars(value), 'header': at})
         return SimpleNamespace(data=value, __msgtype__=f'std_msgs/msg/{_kind(value)}')
