@@ -13,6 +13,11 @@ NO_LABEL, VISIBLE, HIDDEN, OUTSIDE = 0, 1, 2, 3
 Points = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
+def in_picture(state: np.ndarray) -> np.ndarray:
+    """Return which states, uint8 [...], are of points in the picture, hidden by something or not."""
+    return (state == VISIBLE) | (state == HIDDEN)
+
+
 @dataclass(frozen=True)
 class Augment:
     """Random changes of view, the same for all frames of a clip.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from jepa_ros.camera_topics import info_topic
 from jepa_ros.data.augment import HIDDEN, OUTSIDE, VISIBLE
 from jepa_ros.data.bags import RecordingError
 from jepa_ros.data.frames import Recording
@@ -97,8 +98,7 @@ class _Camera:
 
     @classmethod
     def read(cls, recording: Recording) -> _Camera:
-        image = recording.topic.removesuffix('/compressed')
-        topic = image[: image.rfind('/') + 1] + 'camera_info'
+        topic = info_topic(recording.topic.removesuffix('/compressed'))
         for _, info in recording.messages(topic):
             matrix, distortion = (getattr(info, name, None) for name in 'kd')
             if matrix is None:  # ROS 1 has capitals

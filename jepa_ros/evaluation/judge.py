@@ -149,17 +149,17 @@ class Judge:
         before = np.flatnonzero((stamps <= futures.stamp_ns) & visible)
         if not len(before):
             return
-        held = xy[before[-1]]
+        held, widths = xy[before[-1]], (1, labels.aspect)
         for errors, horizon, point, covariance in zip(self.points, futures.horizons, *points):
             at = futures.stamp_ns + round(float(horizon) * 1e9)
             nearest = int(np.abs(stamps - at).argmin())
             if abs(stamps[nearest] - at) > LABEL_REACH_NS:
                 continue
             off = xy[nearest] - point
-            errors.error.append(float(np.hypot(*(off * (1, labels.aspect)))))
+            errors.error.append(float(np.hypot(*(off * widths))))
             errors.hidden.append(bool(not visible[nearest]))
             errors.inside.append(bool(off @ np.linalg.solve(covariance.astype(float), off) <= ELLIPSE))
-            errors.hold.append(float(np.hypot(*((xy[nearest] - held) * (1, labels.aspect)))))
+            errors.hold.append(float(np.hypot(*((xy[nearest] - held) * widths))))
 
     def forget(self) -> None:
         """Nothing is compared across a break."""

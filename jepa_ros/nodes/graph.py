@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from jepa_ros.camera_topics import info_topic
 from jepa_ros.control.picking import PickSettings
 from jepa_ros.paths import find_config
 from jepa_ros.sim.arm import Station
@@ -141,11 +142,11 @@ def conveyor_graph(*, sim: bool = True, speed: float = 1.0, seed: int | None = N
     speed = float(speed)  # a launch file has text
     perception['use_sim_time'] = sim if use_sim_time is None else use_sim_time
     image_topic = perception.get('image_topic') or IMAGE_TOPIC
-    info_topic = image_topic[:image_topic.rfind('/') + 1] + 'camera_info'  # beside it, as image_transport has it
+    info = info_topic(image_topic)
     robot = SIMULATED if sim else ROBOT | {name: topic for name, topic in (topics or {}).items() if topic}
     remappings = {
-        'controller': (('camera_info', info_topic), *robot.items()),
-        'conveyor_sim': (('camera/image_raw', image_topic), ('camera/camera_info', info_topic),
+        'controller': (('camera_info', info), *robot.items()),
+        'conveyor_sim': (('camera/image_raw', image_topic), ('camera/camera_info', info),
                          ('twist', robot['~/twist']), ('gripper', robot['~/gripper'])),
     }
     nodes = perception_graph(**perception)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jepa_ros.data.augment import HIDDEN, OUTSIDE, VISIBLE
+from jepa_ros.data.augment import OUTSIDE, VISIBLE, in_picture
 from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.sequences import assert_disjoint, load_sequences, matches
 from jepa_ros.errors import JepaError
@@ -153,7 +153,7 @@ class Clips:
         of, middles, units = self.config.readout, [np.zeros(0)], [np.zeros(0)]
         for name, length in of.attributes.items():
             found = [
-                sequence.vectors[name][np.isin(sequence.points[of.name][1], (VISIBLE, HIDDEN))]
+                sequence.vectors[name][in_picture(sequence.points[of.name][1])]
                 for sequence in self._sequences
                 if name in sequence.vectors and of.name in sequence.points
             ]
@@ -211,7 +211,7 @@ def followed(xy, state):
     :param xy: float [T, 2]; `state`: uint8 [T], see `augment`.
     :returns: bool [T].
     """
-    known = np.isin(state, (VISIBLE, HIDDEN))
+    known = in_picture(state)
     near = (state == OUTSIDE) & (np.abs(xy - 0.5).max(1) <= 0.5 + BEYOND)
     for now in range(1, len(known)):
         known[now] |= near[now] & known[now - 1] & (np.abs(xy[now] - xy[now - 1]).max() <= JUMP)

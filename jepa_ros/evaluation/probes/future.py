@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from jepa_ros.data.augment import HIDDEN, VISIBLE
+from jepa_ros.data.augment import VISIBLE, in_picture
 from jepa_ros.evaluation.probes.probe import Labels, VectorProbe
 
 SPEED = 0.25  # m/s along each axis, of the candidate moves
@@ -34,7 +34,7 @@ class HandlePosition(VectorProbe):
         places, seen, groups = [], [], []
         for horizon in settings.horizons:
             later = track.later(at, horizon)
-            known = (later >= 0) & np.isin(state[later], (VISIBLE, HIDDEN))
+            known = (later >= 0) & in_picture(state[later])
             places.append(np.where(known[:, None], xy[later] * (1, height / width), np.nan))
             seen.append(state[later] == VISIBLE)
             groups.append(np.where(seen[-1], f'{horizon:g} s in view', f'{horizon:g} s hidden'))
@@ -100,7 +100,7 @@ class Planning(VectorProbe):
         way, horizons = [], np.array(settings.horizons)
         for horizon in horizons:
             later = track.later(at, horizon)
-            known = (later >= 0) & np.isin(state[later], (VISIBLE, HIDDEN))
+            known = (later >= 0) & in_picture(state[later])
             way.append(np.where(known[:, None], _into(camera, handle[later] - tool), np.nan))
         ahead = np.broadcast_to(horizons, (len(at), len(horizons)))
         groups = np.broadcast_to(np.array([f'{horizon:g} s' for horizon in horizons]), ahead.shape)
