@@ -57,9 +57,7 @@ def _take_encoder(model, config, weights, path):
 
 def _from_bundle(model, config):
     """
-    A bundle, one that ships too: its encoder, and the readout where it has the same shapes.
-
-    The forecaster begins anew, as its stage has it begin: of its trend a graph keeps the parts alone.
+    A bundle, one that ships too: its encoder, and forecaster and readout where they have the same shapes.
     """
     try:
         bundle = Bundle.load(config.init_from)
@@ -73,13 +71,15 @@ def _from_bundle(model, config):
     if not weights:
         raise JepaError(f'expected in {bundle.encoder} the encoder of a bundle of jepa train, found other weights')
     _take_encoder(model, config, weights, bundle.encoder)
-    copied, readout = ['encoder'], model.readout
-    if readout is not None and bundle.readout is not None:
-        theirs = read_weights(bundle.readout, readout)
-        expected = _shapes(dict(readout.named_parameters()))
-        if expected.items() <= _shapes(theirs).items():
-            readout.load_state_dict(theirs, strict=False)  # its calibration is computed anew
-            copied.append('readout')
+    copied = ['encoder']
+    for name in ('forecaster', 'readout'):
+        ours, graph = getattr(model, name), getattr(bundle, name)
+        if ours is None or graph is None:
+            continue
+        theirs = read_weights(graph, ours)
+        if _shapes(dict(ours.named_parameters())).items() <= _shapes(theirs).items():
+            ours.load_state_dict(theirs, strict=False)  # the readout's calibration is computed anew
+            copied.append(name)
     return copied
 
 

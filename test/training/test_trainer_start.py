@@ -100,7 +100,7 @@ def test_a_bundle_that_ships_starts_a_run(bundle, run):
     values = yaml.safe_load(command.find(f'conveyor_{run}').read_text()) | {'init_from': f'conveyor_{bundle}'}
     config = configuration.from_dict(values)
     model = models.Model(config)
-    assert start.start_from(model, config) == ['encoder', 'readout']
+    assert start.start_from(model, config) == ['encoder', 'forecaster', 'readout']
     whole = Bundle.load(f'conveyor_{bundle}')
     session = open_session(whole, threads=1, surprise=False)
     size, tubelet = config.encoder.image_size, config.encoder.tubelet
@@ -109,16 +109,23 @@ def test_a_bundle_that_ships_starts_a_run(bundle, run):
     geometry = fit(still[0], tuple(size))[1]
     theirs = session.step(Frames(still.repeat(len(stamps), 0), stamps, geometry, None)).tokens
     frames = models.normalise(torch.from_numpy(still.repeat(tubelet, 0))[None])
-    graph = onnxruntime.InferenceSession(str(whole.readout))
-    futures, dt = torch.randn(2, 50, 192), torch.tensor([0.1, 0.4])
+    context, futures, dt = torch.randn(6, 50, 192), torch.randn(2, 50, 192), torch.tensor([0.1, 0.4])
+    times = torch.arange(-5, 1) * 0.1
     with torch.no_grad():
         ours = normalise_output(model.target(frames, torch.zeros(1, 1)))[0]
         point = model.readout(futures, dt)[0]
-    read, *_ = graph.run(None, {'futures': futures.numpy(), 'dt': dt.numpy()})
-    assert np.abs(point.numpy() - read).max() < 1e-5
+        foretold = model.forecaster(context[None], times[None], dt[None])[0]
+    assert np.abs(point.numpy() - answer(whole.readout, futures=futures, dt=dt)).max() < 1e-5
+    assert np.abs(foretold.numpy() - answer(whole.forecaster, context=context, times=times, dt=dt)).max() < 1e-4
     assert np.abs(ours.numpy() - theirs).max() < 1e-4
     for name, value in model.target.state_dict().items():
         assert torch.equal(value, model.encoder.state_dict()[name]), name
+
+
+def answer(graph, **inputs):
+    """The first output of an ONNX graph."""
+    session = onnxruntime.InferenceSession(str(graph))
+    return session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
 
 
 def published(name, tmp_path, **changes):

@@ -30,10 +30,10 @@ class Heads(Stage):
         self.frozen, self.bank, self._splits = [model.target], None, None
 
     def prepare(self, step, progress, stop):
-        """Encode the bank; a new forecaster starts from the least-squares forecast."""
-        self.bank = bank.encode(self, progress, stop)
-        if step == 0 and not stop.is_set():
-            objectives.start_from_least_squares(self.model.forecaster, *self.bank[:2])
+        """Encode the bank; a forecaster that knows of no trend starts from the least-squares forecast."""
+        self.bank, forecaster = bank.encode(self, progress, stop), self.model.forecaster
+        if step == 0 and not forecaster.trend.any() and not stop.is_set():
+            objectives.start_from_least_squares(forecaster, *self.bank[:2])
 
     def batch(self, step):
         """
