@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from jepa_ros.control.belt_motion import BeltMotion, MotionSettings
 from jepa_ros.control.calibration import Calibration
 from jepa_ros.control.path import PredictedPath, PredictionError
 
 GRASP = 'grasp'  # the attribute that is understood: cos 2ψ, sin 2ψ, height above the belt in m
+FORGET = 3.0  # times `slow_memory` after which nothing of a path is left
 UNKNOWN = 1.0  # m^2, variance of a height of which the bundle says nothing
 STEP = 0.02  # s between the instants that an intercept is looked for at
 
@@ -29,12 +31,9 @@ class TrackSettings:
     :param handle_height: of handles above the belt, m; a bundle may know better.
     :param handle_spread: standard deviation of that, m.
     :param handle_yaw: of the bar from the belt's direction, rad, where the bundle does not say it.
-    :param memory: for how long the place along the belt is remembered, s: it may change at any time.
-    :param slow_memory: for how long what is nearly constant is: place across the belt, height, yaw, s.
-    :param bandwidth: the points predicted for instants nearer than this to the one asked for count, s.
-    :param common: share of a future's variance that it has in common with the futures before and after it,
-        0..1; averaging reduces the other share alone.
-    :param gate: how far futures may deviate from those before, in standard deviations.
+    :param motion: how belts move, and how futures err along them.
+    :param slow_memory: for how long what is nearly constant is remembered: place across the belt, height, yaw, s.
+    :param gate: how far these may deviate from those before, in standard deviations.
     """
 
     belt_height: float = 0.60
@@ -43,10 +42,8 @@ class TrackSettings:
     handle_height: float = 0.20
     handle_spread: float = 0.03
     handle_yaw: float = 0.0
-    memory: float = 0.25
+    motion: MotionSettings = field(default_factory=MotionSettings)
     slow_memory: float = 1.5
-    bandwidth: float = 0.15
-    common: float = 1.0
     gate: float = 3.0
 
 
@@ -85,45 +82,41 @@ class _Evidence:
     grasp_variance: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Points:
-    """The points of all paths, along the belt; a path's begin at one of `starts`."""
-
-    times: np.ndarray
-    along: np.ndarray
-    deviations: np.ndarray
-    ages: np.ndarray  # of its path
-    starts: np.ndarray
-    gap: float  # largest between two horizons, s
-
-
 class HandleTrack:
     """
     The handle's way along the belt, estimated from the newest futures.
 
-    A path says where the handle will be at each of its horizons, also while the handle is hidden. The point
-    asked for is a local regression, linear in time, over what the futures of the last ``memory`` say about
-    instants around it: noise is averaged, a path that is bent stays bent. Place across the belt, height and
-    yaw belong to a bin and hardly change, so they are averaged for longer.
+    A path says where the handle will be at each of its horizons, also while the handle is hidden. What paths say of
+    the motion along the belt is brought together by a :class:`~jepa_ros.control.belt_motion.BeltMotion`. Place across
+    the belt, height and yaw belong to a bin and hardly change: they are averaged. A path that deviates from those
+    before it is put aside. If the next one agrees with it, another bin has come and what was before is forgotten; if
+    not, it was an outlier.
 
-    A path that deviates from those before it is put aside. If the next one agrees with it, the world has
-    changed (the belt stops, another bin comes) and what was before is forgotten; if not, it was an outlier.
-
-    Errors of successive futures are alike, since they come from nearly the same frames and the same bin: a share
-    ``common`` of the variance is not reduced by averaging over paths, and nothing is by averaging over the horizons
-    of one. What the fingers felt is a measurement too, see :meth:`feel`.
+    Errors of successive futures are alike, since they come from nearly the same frames and the same bin: nothing
+    becomes more certain by averaging. What the fingers felt is a measurement too, see :meth:`feel`.
 
     :param settings: see there; may be replaced at any time.
     """
 
     def __init__(self, settings: TrackSettings):
+        self._motion = BeltMotion(settings.motion)
         self.settings = settings
         self.reset()
+
+    @property
+    def settings(self) -> TrackSettings:
+        """What it believes; those of the motion go on to it."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: TrackSettings) -> None:
+        self._settings, self._motion.settings = settings, settings.motion
 
     def reset(self) -> None:
         """Forget everything."""
         self._calibration: Calibration | None = None
-        self._along, self._slow = _Recent(), _Recent()
+        self._motion.reset()
+        self._slow = _Recent()
         self._origin_ns = 0
         self._grasp = np.zeros(3), np.zeros(3)  # mean and variance
         self._across, self._across_height = 0.0, np.zeros((2, 2))  # m; covariance of it and the height
@@ -137,10 +130,9 @@ class HandleTrack:
 
         :param height: of its axis above the belt, m; `deviation`: standard deviation of that, m.
         """
-        if self._along.held:  # else there is nothing known that it could belong to
+        if self._slow.held:  # else there is nothing known that it could belong to
             self._felt = height, deviation
             self._fuse_slow()
-            self._points = self._along_belt(self._along.held)
 
     def add(self, path: PredictedPath, calibration: Calibration) -> None:
         """
@@ -151,32 +143,34 @@ class HandleTrack:
         :raises CalibrationError: its points do not lie on the plane of the handles.
         :raises PredictionError: its attribute `grasp` has not three elements.
         """
+        settings = self.settings
+        if self._slow.held:
+            after = (path.stamp_ns - self._origin_ns) / 1e9 - self._slow.newest.stamp
+            if after <= 0:
+                return
+            if after > FORGET * settings.slow_memory:
+                self.reset()
         if not self._slow.held:
             self._origin_ns = path.stamp_ns
         evidence = self._read(path)
-        if self._slow.held and evidence.stamp <= self._slow.newest.stamp:
-            return
-        settings = self.settings
         calibration.on_plane(path.points, settings.belt_height + evidence.grasp[2])  # raises
         self._calibration = calibration
-        if not self._slow.offer(evidence, self._same_bin, 3 * settings.slow_memory):
+        if not self._slow.offer(evidence, self._same_bin, FORGET * settings.slow_memory):
             self._felt = None
         self._fuse_slow()
-        self._along.offer(evidence, self._same_motion, 3 * settings.memory)
-        self._points = self._along_belt(self._along.held)
+        places, variances = self._places([evidence], self._grasp[0][2])
+        self._motion.add(evidence.stamp, evidence.times, places[:, 0], variances[:, 0])
 
     @property
     def span_ns(self) -> tuple[int, int]:
         """First and last instant that the futures cover, ns; (0, 0) while there are none."""
-        if not self._along.held:
-            return 0, 0
-        first = min(evidence.times[0] for evidence in self._along.held)
-        return self._ns(first), self._ns(self._along.newest.times[-1])
+        times = self._motion.times
+        return (self._ns(self._motion.first), self._ns(times[-1])) if times.size else (0, 0)
 
     @property
     def instants_ns(self) -> list[int]:
         """The instants of the newest futures' horizons, ns."""
-        return [self._ns(time) for time in self._along.newest.times] if self._along.held else []
+        return [self._ns(time) for time in self._motion.times]
 
     def at(self, instant_ns: int) -> HandleState:
         """
@@ -270,6 +264,9 @@ class HandleTrack:
         weights = 1 / np.maximum([across_variance, variance[2], *spreads], 1e-8)
         self._across_height = np.linalg.inv(seen.T * weights @ seen)
         self._across, height = self._across_height @ (seen.T * weights @ values)
+        if self._motion.times.size:  # on the ray on which it was seen it is elsewhere along the belt too
+            along = self._motion.at(self._motion.times[:1])[0]
+            self._motion.shift((height - self._grasp[0][2]) * (self._lean(self._positions(along)[0]) @ self._axes[0]))
         self._grasp = np.array([*grasp[:2], height]), np.array([*variance[:2], self._across_height[1, 1]])
 
     def _mean_grasp(self, held: list[_Evidence]) -> tuple[np.ndarray, np.ndarray]:
@@ -292,65 +289,25 @@ class HandleTrack:
         ages = held[-1].stamp - np.array([evidence.stamp for evidence in held])
         weights = np.exp(-ages / settings.slow_memory)[:, None] / np.maximum(variances, 1e-8)
         weights /= weights.sum(axis=0)
-        alike = (weights * np.sqrt(variances)).sum(axis=0) ** 2
-        apart = (weights**2 * variances).sum(axis=0)
-        return (weights * values).sum(axis=0), settings.common * alike + (1 - settings.common) * apart
-
-    def _along_belt(self, held: list[_Evidence]) -> _Points:
-        places, variances = self._places(held, self._grasp[0][2])
-        counts = [len(evidence.times) for evidence in held]
-        ages = np.repeat([held[-1].stamp - evidence.stamp for evidence in held], counts)
-        times = np.concatenate([evidence.times for evidence in held])
-        gap = float(np.diff(held[-1].times).max())
-        starts = np.cumsum([0, *counts[:-1]])
-        return _Points(times, places[:, 0], np.sqrt(variances[:, 0]), ages, starts, gap)
+        return (weights * values).sum(axis=0), (weights * np.sqrt(variances)).sum(axis=0) ** 2
 
     def _covered(self, instants_ns: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not self._along.held:
+        if not self._motion.times.size:
             raise PredictionError('there are no futures to take the handle from')
         first, last = self.span_ns
         for instant_ns in instants_ns:
             if not first <= instant_ns <= last:
-                now = self._ns(self._along.newest.stamp)
+                now = self._ns(self._slow.newest.stamp)
                 raise PredictionError(
                     f'the instant to aim for is {(instant_ns - now) / 1e9:.3f} s after the newest frame, but '
                     f'the futures cover {(first - now) / 1e9:.3f}..{(last - now) / 1e9:.3f} s'
                 )
-        return self._line(self._points, (np.array(instants_ns) - self._origin_ns) / 1e9)
+        return self._motion.at((np.array(instants_ns) - self._origin_ns) / 1e9)
 
     def _positions(self, along: np.ndarray) -> np.ndarray:
         height = np.full(len(along), self.settings.belt_height + self._grasp[0][2])
         flat = np.stack([along, np.full(len(along), self._across)], axis=1) @ self._axes
         return np.column_stack([flat, height])
-
-    def _line(self, points: _Points, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return places along the belt at times, speeds, and the variances of the places, [n] each."""
-        settings = self.settings
-        offsets = points.times - times[:, None]
-        # wide enough for two horizons, however far apart a bundle has them
-        width = max(settings.bandwidth, points.gap)
-        weights = np.exp(-points.ages / settings.memory - 0.5 * (offsets / width) ** 2)
-        weights /= points.deviations**2
-        zeroth, first, second = (
-            (weights * offsets**power).sum(axis=1, keepdims=True) for power in (0, 1, 2)
-        )
-        scale = weights / (zeroth * second - first**2)
-        shares = scale * (second - first * offsets)  # what each point adds to the place
-        speeds = scale * (zeroth * offsets - first) @ points.along
-        parts = np.add.reduceat(shares * points.deviations, points.starts, axis=1)
-        common = settings.common
-        variances = common * parts.sum(axis=1) ** 2 + (1 - common) * np.square(parts).sum(axis=1)
-        return shares @ points.along, speeds, variances
-
-    def _same_motion(self, new: _Evidence, held: list[_Evidence]) -> bool:
-        before, now = self._along_belt(held), self._along_belt([new])
-        first, last = held[0].times[0], held[-1].times[-1]
-        known = (now.times >= first) & (now.times <= last)
-        if not known.any():
-            return True
-        expected, _, variances = self._line(before, now.times[known])
-        deviations = (now.along[known] - expected) ** 2 / (now.deviations[known] ** 2 + variances)
-        return np.sqrt(deviations.mean()) < self.settings.gate
 
     def _same_bin(self, new: _Evidence, held: list[_Evidence]) -> bool:
         expected, expected_variance = self._mean_grasp(held)

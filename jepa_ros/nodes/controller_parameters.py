@@ -13,7 +13,7 @@ from jepa_ros.nodes.parameters import ParameterError, ParameterSpec
 
 _SERVO, _WATCHDOG, _FOLLOWER = ServoSettings(), WatchdogSettings(), FollowerSettings()
 _PICK = PickSettings()
-_ARM, _TRACK = _PICK.arm, _PICK.track
+_ARM, _TRACK, _MOTION = _PICK.arm, _PICK.track, _PICK.track.motion
 _PLACE = 100.0  # m, limit of places
 
 SHARED = (
@@ -64,14 +64,15 @@ PICK = (
     ParameterSpec('handle_spread', _TRACK.handle_spread, 'Standard deviation of that.', 'm', 0.0, 10.0),
     ParameterSpec('handle_yaw', _TRACK.handle_yaw, "Of a handle's bar from the belt's direction, where the "
                   'bundle does not say it.', 'rad', -np.pi, np.pi),
-    ParameterSpec('memory', _TRACK.memory, 'For how long the place along the belt is remembered.',
-                  's', 0.001, 10.0),
+    ParameterSpec('belt_speed', list(_MOTION.belt_speed), "Mean and standard deviation of a belt's speed before anything "
+                  'was seen of it.', 'm/s', -10.0, 10.0),
+    ParameterSpec('restless', _MOTION.restless, 'How readily a belt changes its speed: spectral density of the '
+                  'acceleration.', 'm^2/s^3', 1e-6, 100.0),
+    ParameterSpec('alike', _MOTION.alike, 'Time in which the errors of futures become others.', 's', 0.001, 60.0),
+    ParameterSpec('caution', _MOTION.caution, 'Variance of the error that every path has of its own besides, in '
+                  'units of what it claims.', '', 0.0, 1000.0),
     ParameterSpec('slow_memory', _TRACK.slow_memory, 'For how long the place across the belt, height and yaw '
-                  'are.', 's', 0.001, 60.0),
-    ParameterSpec('bandwidth', _TRACK.bandwidth, 'Points predicted for instants nearer than this count.',
-                  's', 0.001, 10.0),
-    ParameterSpec('common', _TRACK.common, 'Share of the variance that successive futures have in common.',
-                  '', 0.0, 1.0),
+                  'are remembered.', 's', 0.001, 60.0),
     ParameterSpec('gate', _TRACK.gate, 'Futures that deviate more from those before are put aside once.',
                   'standard deviations', 0.1, 1000.0),
     ParameterSpec('workspace', list(_ARM.workspace), 'First and last place along the belt, from where the '
@@ -101,8 +102,8 @@ PICK = (
     ParameterSpec('patience', _PICK.patience, 'For how long an attempt goes on in doubt.', 's', 0.0, 10.0),
 )
 
-LENGTHS = {'target': (2,), 'view_extent': (2,), 'lane': (2,), 'workspace': (2,), 'base': (2,), 'reach': (2,),
-           'home': (3,), 'place': (0, 3), 'camera_position': (0, 3), 'camera_rotation': (0, 4)}
+LENGTHS = {'target': (2,), 'view_extent': (2,), 'lane': (2,), 'belt_speed': (2,), 'workspace': (2,), 'base': (2,),
+           'reach': (2,), 'home': (3,), 'place': (0, 3), 'camera_position': (0, 3), 'camera_rotation': (0, 4)}
 NUMBERS = {0: 'none', 2: 'two numbers', 3: 'three numbers', 4: 'four numbers'}
 
 

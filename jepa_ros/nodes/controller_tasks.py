@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import ColorRGBA, Float64MultiArray, Header, String
 from visualization_msgs.msg import Marker
 
+from jepa_ros.control.belt_motion import MotionSettings
 from jepa_ros.control.calibration import Calibration, CalibrationError
 from jepa_ros.control.follower import Follower, FollowerSettings, Phase
 from jepa_ros.control.intercept import Arm, HandleState, TrackSettings
@@ -217,7 +218,8 @@ class PickTask(Task):
         self._say(PickState.DISABLED)
 
     def _settings(self) -> PickSettings:
-        return self.section(PickSettings, track=self.section(TrackSettings), arm=self.section(Arm),
+        track = self.section(TrackSettings, motion=self.section(MotionSettings))
+        return self.section(PickSettings, track=track, arm=self.section(Arm),
                             watchdog=self.section(WatchdogSettings))
 
     def _say(self, state: PickState) -> None:

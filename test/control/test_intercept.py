@@ -75,15 +75,19 @@ def test_a_bundle_that_does_not_tell_the_height_leaves_it_to_what_is_known():
     assert 0.005 < np.sqrt(state.covariance[2, 2]) < 0.03, 'the lane tells something of the height too'
 
 
-def test_averaging_makes_certain_but_not_more_than_what_errors_have_in_common():
-    for share in (0.3, 1.0):
-        of = TrackSettings(common=share)
-        once, often = (
-            follow(Handle(), n * 0.05, settings=of, deviation=0.02).at(instant(n * 0.05 + 0.2)) for n in (1, 20)
-        )
-        assert once.deviation * np.sqrt(share) * 0.9 < often.deviation
-        assert share == 1.0 or often.deviation < once.deviation
-    assert TrackSettings().common == 1.0, 'errors of one bin are alike'
+def test_averaging_makes_nothing_certain_that_all_futures_may_be_wrong_about():
+    once, often = (follow(Handle(), n * 0.05, deviation=0.02).at(instant(n * 0.05 + 0.1)) for n in (1, 20))
+    for index in range(3):  # along the belt, across it and upwards
+        assert often.covariance[index, index] > 0.4 * once.covariance[index, index]
+
+
+def test_what_was_seen_of_the_motion_carries_on_while_futures_know_nothing():
+    track = follow(Handle())
+    for time in np.arange(1.0, 1.8, 0.05):  # a hidden handle: the futures fall behind, and say how little they know
+        track.add(Handle().path(time, error=(-0.2 * (time - 1), 0, 0), deviation=0.15), camera())
+    state = track.at(instant(2.1))
+    np.testing.assert_allclose(state.position, Handle().at(2.1), atol=0.03)
+    assert state.deviation > 2 * follow(Handle()).at(instant(1.3)).deviation
 
 
 def test_a_height_that_was_felt_moves_the_handle_on_its_ray():
@@ -134,7 +138,7 @@ def test_a_belt_that_stopped_is_believed_within_three_frames():
     standing = Handle(tuple(Handle().at(1.0)), 0.0)
     follow(standing, 0.15, track=track, begin=1.0)
     state = track.at(instant(1.5))
-    np.testing.assert_allclose(state.position, standing.at(0), atol=0.01)
+    np.testing.assert_allclose(state.position, standing.at(0), atol=0.02)
 
 
 def test_older_futures_change_nothing():
