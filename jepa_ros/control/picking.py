@@ -390,6 +390,8 @@ class Picker:
         if self._doubt_lasts() or self._coming() == 'the handle is out of reach':
             return self._give_up(self._doubt or self._coming())
         if self._beside > FAR + self._near:
+            if self._error[2] > -CLEAR:  # fingers that are down already would drive sideways into the bin
+                return self._give_up('the handle went elsewhere')
             return self._go(PickState.TRACKING)
         deep = (0, 0, -self.settings.depth)
         if self._beside < self._near and abs(self._error[2] + deep[2]) < NEAR and not self._doubt:

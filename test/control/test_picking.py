@@ -170,6 +170,18 @@ def test_fingers_that_do_not_close_stand_on_something():
     bench.until(PickState.HOLDING)
 
 
+def test_fingers_that_are_down_go_up_before_they_follow_a_handle_that_went_elsewhere():
+    bench = Bench()
+    bench.until(PickState.LOWERING)
+    while bench.off[2] < -0.03:
+        bench.step()
+    bench.handle = Handle(tuple(bench.handle.at(bench.time) - (0.12 + 0.2 * bench.time, 0, 0)))
+    assert 'elsewhere' in bench.until(PickState.RETREATING).reason
+    bench.until(PickState.TRACKING)
+    assert bench.off[2] < -0.05
+    bench.until(PickState.HOLDING)
+
+
 def test_in_doubt_it_stays_above_and_then_gives_up():
     # a belt that may change its speed at any time: what was seen of it is worth little a moment later
     bench = Bench(track=TrackSettings(motion=MotionSettings(restless=3.0)))
