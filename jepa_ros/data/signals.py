@@ -7,6 +7,7 @@ do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -39,19 +40,42 @@ class FrameTimes:
         self.ns = stamps_ns if self.stamped else log_ns
 
 
-def read_points(
-    recording: Recording, topic: str, times: FrameTimes, geometries: list[Geometry]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read the image points of a label.
-
-    A point belongs to the frame with the nearest stamp, if that is nearer than half the usual frame interval.
+def points(recording: Recording, topic: str) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Read the messages of a label, as they were recorded.
 
     :param topic: of geometry_msgs/PointStamped (x and y in 0..1 of the received image, z 1 visible, 0 hidden), or of
         PoseStamped in the camera's optical frame, as a marker or motion capture gives it: its place is projected with
         the `camera_info` beside the image topic, and counts as visible.
+    :returns: of each the stamp (ns), the point float64 [2] in 0..1 of the received image, beyond where it is outside,
+        and whether it is visible. Places behind the camera are left out.
+    :raises RecordingError: when the topic or the camera's calibration is not there, or holds something else.
+    """
+    camera = None
+    for _, message in recording.messages(topic):
+        if message.__msgtype__ == 'geometry_msgs/msg/PoseStamped':
+            camera = camera or _Camera.read(recording)
+            point, visible = camera.project(message.pose.position), True
+        elif message.__msgtype__ == 'geometry_msgs/msg/PointStamped':
+            point, visible = np.array([message.point.x, message.point.y]), message.point.z > 0.5
+        else:
+            raise RecordingError(
+                f'{recording.path}: expected PointStamped or PoseStamped on {topic}, found {message.__msgtype__}'
+            )
+        if point is not None:
+            yield _stamp(message), point, visible
+
+
+def read_points(
+    recording: Recording, topic: str, times: FrameTimes, geometries: list[Geometry]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read the image points of a label at the frames.
+
+    A point belongs to the frame with the nearest stamp, if that is nearer than half the usual frame interval.
+
+    :param topic: as for `points`.
     :param geometries: of each frame.
     :returns: float32 [T, 2] places in 0..1 of the cached image and uint8 [T] states.
-    :raises RecordingError: when the topic or the camera's calibration is not there, or holds something else.
+    :raises RecordingError: as `points`.
     """
     stamps_ns = times.ns
     xy = np.zeros((len(stamps_ns), 2), np.float32)
@@ -59,9 +83,7 @@ def read_points(
     order = np.argsort(stamps_ns, kind='stable')
     ascending = stamps_ns[order]
     reach = np.median(np.diff(ascending)) / 2 if len(ascending) > 1 else 10**9
-    camera = None
-    for _, message in recording.messages(topic):
-        stamp = _stamp(message)
+    for stamp, point, visible in points(recording, topic):
         after = int(np.searchsorted(ascending, stamp))
         nearest = min(
             (i for i in (after - 1, after) if 0 <= i < len(ascending)),
@@ -69,22 +91,10 @@ def read_points(
         )
         if abs(ascending[nearest] - stamp) > reach:
             continue
-        if message.__msgtype__ == 'geometry_msgs/msg/PoseStamped':
-            camera = camera or _Camera.read(recording)
-            point, seen = camera.project(message.pose.position), VISIBLE
-        elif message.__msgtype__ == 'geometry_msgs/msg/PointStamped':
-            point = np.array([message.point.x, message.point.y])
-            seen = VISIBLE if message.point.z > 0.5 else HIDDEN
-        else:
-            raise RecordingError(
-                f'{recording.path}: expected PointStamped or PoseStamped on {topic}, found {message.__msgtype__}'
-            )
-        if point is None:
-            continue
         frame = order[nearest]
         xy[frame] = geometries[frame].from_received(point)
         inside = bool(np.all((xy[frame] >= 0) & (xy[frame] <= 1)))
-        state[frame] = seen if inside else OUTSIDE
+        state[frame] = (VISIBLE if visible else HIDDEN) if inside else OUTSIDE
     return xy, state
 
 

@@ -16,7 +16,7 @@ def evaluate(bundle, patterns, topic=None, label_topic=None, threads=0, progress
     :param bundle: `Bundle`, path or name.
     :param patterns: recordings, folders or globs.
     :param topic: camera topic of the bags, where they have several.
-    :param label_topic: topic of the readout's true image point (geometry_msgs/PointStamped), None: no readout
+    :param label_topic: topic of the readout's true image point (PointStamped or PoseStamped), None: no readout
         rows.
     :returns: list of dicts per recording, then one for all together: name, slices, skill rows, point rows.
     """

@@ -24,7 +24,7 @@ def configure(parser):
     parser.add_argument('recordings', nargs='+', help='videos, bags, folders or globs')
     parser.add_argument('--topic', help='camera topic of the bags, where they have several')
     parser.add_argument(
-        '--labels', metavar='TOPIC', help="topic with the readout's true point (PointStamped)"
+        '--labels', metavar='TOPIC', help="topic with the readout's true point (PointStamped or PoseStamped)"
     )
     parser.add_argument('--threads', type=int, default=0, help='threads of the backend (default: all cores)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here too')

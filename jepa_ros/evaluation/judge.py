@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from jepa_ros.data import signals
 from jepa_ros.data.bags import RecordingError
 from jepa_ros.data.frames import Recording
 from jepa_ros.engine.bundle import Bundle
@@ -78,21 +79,16 @@ class Labels:
     @classmethod
     def read(cls, recording: Recording, topic: str) -> Labels | None:
         """
-        Read a topic of geometry_msgs/PointStamped (x, y; z is 1 where it is visible); None where there is
-        none.
+        Read a topic, see `data.signals.points`; None where there is none, or nothing of it in the picture.
         """
         try:
-            messages = [message for _, message in recording.messages(topic)]
-            stamps = np.array(
-                [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in messages], np.int64
-            )
-            xyz = np.array([[m.point.x, m.point.y, m.point.z] for m in messages]).reshape(-1, 3)
-        except (RecordingError, AttributeError):  # no such topic, or of another type
+            found = [each for each in signals.points(recording, topic) if ((each[1] >= 0) & (each[1] <= 1)).all()]
+        except RecordingError:  # no such topic, or of another type
             return None
-        if not messages:
+        if not found:
             return None
-        order = np.argsort(stamps, kind='stable')
-        return cls(stamps[order], xyz[order, :2], xyz[order, 2] > 0.5, _aspect(recording))
+        stamps, xy, visible = zip(*sorted(found, key=lambda each: each[0]))
+        return cls(np.array(stamps, np.int64), np.array(xy), np.array(visible), _aspect(recording))
 
 
 def _aspect(recording: Recording) -> float:

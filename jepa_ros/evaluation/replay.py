@@ -49,7 +49,7 @@ class Options:
     How recordings are replayed.
 
     :param topics: camera topics of the bags; empty: all of them.
-    :param labels: topic of the readout's true points (geometry_msgs/PointStamped), or None.
+    :param labels: topic of the readout's true points (PointStamped or PoseStamped), or None.
     :param probes: vectors that a linear probe is to read, see `replay_probe.ReplayProbe`.
     :param horizons: s, for all bundles; empty: those of each.
     :param rate: frames per second of folders of numbered images.
@@ -357,7 +357,9 @@ class Camera:
                 )
             )
         elif options.labels and self._labels is None and self._recording.topic:
-            found.append(Fault('labels', f'no labels: {options.labels} holds no geometry_msgs/PointStamped'))
+            found.append(
+                Fault('labels', f'no labels: {options.labels} holds no PointStamped or PoseStamped in the picture')
+            )
         return found
 
 

@@ -64,7 +64,8 @@ def configure(parser):
         '--labels',
         metavar='T',
         help='topic with the true point of the readout '
-        '(geometry_msgs/PointStamped: x, y in 0..1 of the image, z 1 where it is in view)',
+        '(geometry_msgs/PointStamped: x, y in 0..1 of the image, z 1 where it is in view; or PoseStamped in the '
+        "camera's optical frame)",
     )
     parser.add_argument(
         '--probe',

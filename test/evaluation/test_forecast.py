@@ -4,6 +4,7 @@ Judging forecasts: pairs are matched by time, never across a break, and labels b
 """
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from bundles import make_bundle
 from conftest import shared_data
 
 from jepa_ros.cli import main
+from jepa_ros.data import signals
 from jepa_ros.data.recordings import open_recording
 from jepa_ros.engine.session import open_session
 from jepa_ros.evaluation.forecast import evaluate
@@ -55,6 +57,17 @@ def test_a_forecast_is_compared_with_what_is_seen_at_its_own_time():
 def test_jitter_within_half_a_slice_counts_and_a_dropped_slice_leaves_a_hole():
     assert [row['count'] for row in judged([step(1.0, 0, [5, 7]), step(1.13, 5)]).values()] == [1]
     assert judged([step(1.0, 0, [5, 7]), step(1.4, 5)]) == {}
+
+
+def test_labels_are_those_in_the_picture_in_the_order_of_their_stamps(monkeypatch):
+    """Whatever the topic holds: poses of markers leave the picture too."""
+    read = [(3 * S, (0.3, 0.6), False), (1 * S, (0.1, 0.2), True), (2 * S, (1.2, 0.5), True)]
+    monkeypatch.setattr(signals, 'points', lambda recording, topic: [(t, np.array(xy), seen) for t, xy, seen in read])
+    labels = Labels.read(SimpleNamespace(frames=lambda: []), '/handle')
+    assert labels.stamps_ns.tolist() == [1 * S, 3 * S]
+    assert labels.xy.tolist() == [[0.1, 0.2], [0.3, 0.6]] and labels.visible.tolist() == [True, False]
+    read[:] = read[2:]
+    assert Labels.read(SimpleNamespace(frames=lambda: []), '/handle') is None
 
 
 def test_nothing_is_compared_across_a_break():
