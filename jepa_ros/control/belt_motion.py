@@ -70,9 +70,7 @@ class BeltMotion:
         """
         if self.times.size:
             state, covariance = self._at(stamp)
-            moved, off, noise = self._measured(stamp, times, places, variances)
-            off = off - moved @ state
-            spread = moved @ covariance @ moved.T + noise
+            moved, off, spread = self._compared(state, covariance, stamp, times, places, variances)
             if abs(off[0]) <= self.settings.gate * np.sqrt(spread[0, 0]):
                 self._update(stamp, state, covariance, moved, off, spread)
                 self.times, self.first, self._doubted = times, stamp, False
@@ -100,12 +98,12 @@ class BeltMotion:
         mean, deviation = self.settings.belt_speed
         state = np.array([places[0], mean, 0.0, 0.0])
         covariance = np.diag([1e2, deviation**2, 1.0, 1.0])  # of the place nothing is known
-        moved, off, noise = self._measured(stamp, times, places, variances)
-        self._update(stamp, state, covariance, moved, off - moved @ state, moved @ covariance @ moved.T + noise)
+        compared = self._compared(state, covariance, stamp, times, places, variances)
+        self._update(stamp, state, covariance, *compared)
         self.times, self.first, self._doubted = times, times[0], False
 
-    def _measured(self, stamp, times, places, variances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return how a path depends on the state [K, 4], the path [K], and the covariance of its own errors [K, K]."""
+    def _compared(self, state, covariance, stamp, times, places, variances):
+        """Return how a path depends on the state [K, 4], how far off it is [K], and the covariance of that [K, K]."""
         settings, ahead, lead = self.settings, times - stamp, times - times[0]
         own = settings.caution * variances[0]
         deviation = np.sqrt(variances[0])
@@ -115,7 +113,8 @@ class BeltMotion:
         # the belt may change its speed on the way
         shorter, longer = np.minimum.outer(ahead, ahead), np.maximum.outer(ahead, ahead)
         way = settings.restless * shorter**2 * (longer / 2 - shorter / 6)
-        return moved, places, way + (own + LEAST**2) * np.eye(len(ahead))
+        noise = way + (own + LEAST**2) * np.eye(len(ahead))
+        return moved, places - moved @ state, moved @ covariance @ moved.T + noise
 
     def _update(self, stamp, state, covariance, moved, off, spread) -> None:
         gain = np.linalg.solve(spread, moved @ covariance).T
