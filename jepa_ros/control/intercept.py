@@ -11,10 +11,10 @@ import numpy as np
 from jepa_ros.control.belt_motion import BeltMotion, MotionSettings
 from jepa_ros.control.calibration import Calibration
 from jepa_ros.control.path import PredictedPath, PredictionError
+from jepa_ros.control.steady_pose import PoseReading, SteadyPose
 
 GRASP = 'grasp'  # the attribute that is understood: cos 2ψ, sin 2ψ, height above the belt in m
-FORGET = 3.0  # times `slow_memory` after which nothing of a path is left
-UNKNOWN = 1.0  # m^2, variance of a height of which the bundle says nothing
+SEEN = 0.03  # m along the belt: of a handle whose place is less certain, direction and height are guesses
 STEP = 0.02  # s between the instants that an intercept is looked for at
 
 
@@ -32,8 +32,9 @@ class TrackSettings:
     :param handle_spread: standard deviation of that, m.
     :param handle_yaw: of the bar from the belt's direction, rad, where the bundle does not say it.
     :param motion: how belts move, and how futures err along them.
-    :param slow_memory: for how long what is nearly constant is remembered: place across the belt, height, yaw, s.
-    :param gate: how far these may deviate from those before, in standard deviations.
+    :param gate: how far place across the belt, height and yaw may deviate from those before, in standard deviations.
+    :param patience: for how long they must, before it is another bin, or was turned, s.
+    :param memory: for how long without futures a handle is remembered, s.
     """
 
     belt_height: float = 0.60
@@ -43,8 +44,9 @@ class TrackSettings:
     handle_spread: float = 0.03
     handle_yaw: float = 0.0
     motion: MotionSettings = field(default_factory=MotionSettings)
-    slow_memory: float = 1.5
     gate: float = 3.0
+    patience: float = 0.3
+    memory: float = 4.5
 
 
 @dataclass(frozen=True)
@@ -70,30 +72,17 @@ class HandleState:
         return float(np.sqrt(max(np.linalg.eigvalsh(self.covariance[:2, :2])[-1], 0.0)))
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """One path: when (s), its points, and its mean of what is nearly constant, with variances."""
-
-    stamp: float
-    times: np.ndarray
-    points: np.ndarray
-    covariances: np.ndarray
-    grasp: np.ndarray  # [3]
-    grasp_variance: np.ndarray
-
-
 class HandleTrack:
     """
     The handle's way along the belt, estimated from the newest futures.
 
     A path says where the handle will be at each of its horizons, also while the handle is hidden. What paths say of
-    the motion along the belt is brought together by a :class:`~jepa_ros.control.belt_motion.BeltMotion`. Place across
-    the belt, height and yaw belong to a bin and hardly change: they are averaged. A path that deviates from those
-    before it is put aside. If the next one agrees with it, another bin has come and what was before is forgotten; if
-    not, it was an outlier.
+    the motion along the belt is brought together by a :class:`~jepa_ros.control.belt_motion.BeltMotion`, what they
+    say of the place across the belt, the height and the direction of the bar, which belong to a bin and hardly
+    change, by a :class:`~jepa_ros.control.steady_pose.SteadyPose`. Where both say that the handle is another one,
+    what was before is forgotten at once, else with some patience.
 
-    Errors of successive futures are alike, since they come from nearly the same frames and the same bin: nothing
-    becomes more certain by averaging. What the fingers felt is a measurement too, see :meth:`feel`.
+    What the fingers felt is a measurement too, see :meth:`feel`.
 
     :param settings: see there; may be replaced at any time.
     """
@@ -116,11 +105,8 @@ class HandleTrack:
         """Forget everything."""
         self._calibration: Calibration | None = None
         self._motion.reset()
-        self._slow = _Recent()
-        self._origin_ns = 0
-        self._grasp = np.zeros(3), np.zeros(3)  # mean and variance
-        self._across, self._across_height = 0.0, np.zeros((2, 2))  # m; covariance of it and the height
-        self._felt: tuple[float, float] | None = None  # height above the belt, and its standard deviation, m
+        self._steady: SteadyPose | None = None
+        self._origin_ns = self._newest_ns = 0
 
     def feel(self, height: float, deviation: float) -> None:
         """
@@ -130,9 +116,10 @@ class HandleTrack:
 
         :param height: of its axis above the belt, m; `deviation`: standard deviation of that, m.
         """
-        if self._slow.held:  # else there is nothing known that it could belong to
-            self._felt = height, deviation
-            self._fuse_slow()
+        if self._steady is not None:  # else there is nothing known that it could belong to
+            before = self._steady.height
+            self._steady.feel(height, deviation)
+            self._raise(self._steady.height - before)
 
     def add(self, path: PredictedPath, calibration: Calibration) -> None:
         """
@@ -143,23 +130,33 @@ class HandleTrack:
         :raises CalibrationError: its points do not lie on the plane of the handles.
         :raises PredictionError: its attribute `grasp` has not three elements.
         """
-        settings = self.settings
-        if self._slow.held:
-            after = (path.stamp_ns - self._origin_ns) / 1e9 - self._slow.newest.stamp
+        settings, steady = self.settings, self._steady
+        if steady is not None:
+            after = (path.stamp_ns - self._newest_ns) / 1e9
             if after <= 0:
                 return
-            if after > FORGET * settings.slow_memory:
+            if after > settings.memory:
                 self.reset()
-        if not self._slow.held:
+                steady = None
+        told = self._told(path)
+        height = settings.handle_height if steady is None else steady.height
+        places, variances, lean = self._places(path, calibration, height)  # raises before anything is taken in
+        if steady is None:
             self._origin_ns = path.stamp_ns
-        evidence = self._read(path)
-        calibration.on_plane(path.points, settings.belt_height + evidence.grasp[2])  # raises
-        self._calibration = calibration
-        if not self._slow.offer(evidence, self._same_bin, FORGET * settings.slow_memory):
-            self._felt = None
-        self._fuse_slow()
-        places, variances = self._places([evidence], self._grasp[0][2])
-        self._motion.add(evidence.stamp, evidence.times, places[:, 0], variances[:, 0])
+        stamp = (path.stamp_ns - self._origin_ns) / 1e9
+        self._calibration, self._newest_ns = calibration, path.stamp_ns
+        changed = self._motion.add(stamp, stamp + path.horizons, places[:, 0], variances[:, 0])
+        weights = 1 / variances[:, 1]
+        across = (weights @ places[:, 1]) / weights.sum()
+        reading = PoseReading(across - lean * height, lean, len(weights) / weights.sum(), *told)
+        if steady is None:
+            steady = self._steady = self._unknown(stamp, told)
+            steady.add(stamp, reading, np.inf)
+        elif variances[0, 0] <= SEEN**2 and not steady.add(stamp, reading, settings.gate):
+            if changed or stamp - steady.doubted >= settings.patience:
+                steady = self._steady = self._unknown(stamp, told)
+                steady.add(stamp, reading, np.inf)
+        self._raise(steady.height - height)
 
     @property
     def span_ns(self) -> tuple[int, int]:
@@ -182,21 +179,19 @@ class HandleTrack:
 
     def states(self, instants_ns: Sequence[int]) -> list[HandleState]:
         """The handle at several instants: see :meth:`at`."""
-        settings, grasp, grasp_variance = self.settings, *self._grasp
         along, speeds, variances = self._covered(instants_ns)
         forward, left = self._axes
-        # half the angle: a quarter of the variance, which a short mean of unlike directions makes larger
-        length = max(np.hypot(*grasp[:2]), 1e-3)
-        yaw = settings.belt_yaw + float(np.arctan2(grasp[1], grasp[0])) / 2
+        turn, turn_variance = self._steady.yaw
+        yaw = self.settings.belt_yaw + turn
         shared = np.zeros((6, 6))
-        shared[5, 5] = min(grasp_variance[:2].mean() / (4 * length**2), (np.pi / 2) ** 2)
+        shared[5, 5] = turn_variance
         states = []
         for position, speed, variance in zip(self._positions(along), speeds, variances):
             covariance = shared.copy()
             covariance[:2, :2] += variance * forward[:, None] * forward
             moves = np.zeros((3, 2))  # how the place moves with that across the belt, and with the height
             moves[:2, 0], moves[:2, 1], moves[2, 1] = left, forward * (self._lean(position) @ forward), 1.0
-            covariance[:3, :3] += moves @ self._across_height @ moves.T
+            covariance[:3, :3] += moves @ self._steady.across_height @ moves.T
             velocity = np.array([speed * forward[0], speed * forward[1], 0.0])
             states.append(HandleState(position, velocity, yaw, covariance))
         return states
@@ -216,80 +211,48 @@ class HandleTrack:
     def _ns(self, time: float) -> int:
         return self._origin_ns + round(time * 1e9)
 
-    def _read(self, path: PredictedPath) -> _Evidence:
-        stamp = (path.stamp_ns - self._origin_ns) / 1e9
+    def _unknown(self, stamp: float, told) -> SteadyPose:
+        """Return what is known of a bin of which nothing was seen."""
+        settings = self.settings
+        yaw = settings.handle_yaw if not told else None
+        height = settings.handle_height, settings.handle_spread
+        return SteadyPose(stamp, settings.lane, height, yaw)
+
+    def _told(self, path: PredictedPath) -> tuple[np.ndarray, ...]:
+        """Return what the bundle says of the bar, mean and variance over the horizons, [3] each; or nothing."""
         grasp = path.attributes.get(GRASP)
         if grasp is None:
-            twice = 2 * self.settings.handle_yaw
-            mean = np.array([np.cos(twice), np.sin(twice), self.settings.handle_height])
-            variance = np.array([0.0, 0.0, UNKNOWN])
-        elif grasp[0].shape[1] != 3:
+            return ()
+        if grasp[0].shape[1] != 3:
             raise PredictionError(
                 f"expected the attribute '{GRASP}' to have 3 elements, found {grasp[0].shape[1]}"
             )
-        else:
-            weights = 1 / np.maximum(grasp[1], 1e-4) ** 2
-            mean = (weights * grasp[0]).sum(axis=0) / weights.sum(axis=0)
-            variance = len(weights) / weights.sum(axis=0)
-        return _Evidence(stamp, stamp + path.horizons, path.points, path.covariances, mean, variance)
+        weights = 1 / np.maximum(grasp[1], 1e-4) ** 2
+        return (weights * grasp[0]).sum(axis=0) / weights.sum(axis=0), len(weights) / weights.sum(axis=0)
 
-    def _places(self, held: list[_Evidence], height: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return places along and across the belt of all points, and their variances, [n, 2] each."""
-        points, covariances = (
-            np.concatenate([getattr(evidence, name) for evidence in held])
-            for name in ('points', 'covariances')
-        )
-        met = self._calibration.on_plane(points, self.settings.belt_height + height)
+    def _places(self, path: PredictedPath, calibration: Calibration, height: float):
+        """
+        Return where its points are, were the handle as high, m above the belt.
+
+        :returns: places along and across the belt, and their variances, float64 [K, 2] each; by how much they are
+            elsewhere across it per metre of height.
+        """
+        met = calibration.on_plane(path.points, self.settings.belt_height + height)
         axes = self._axes
-        spread = axes @ met.covariances(covariances) @ axes.T
-        return met.places @ axes.T, np.maximum(np.diagonal(spread, axis1=1, axis2=2), 1e-8)
+        spread = axes @ met.covariances(path.covariances) @ axes.T
+        lean = float((met.by_height @ axes[1]).mean())
+        return met.places @ axes.T, np.maximum(np.diagonal(spread, axis1=1, axis2=2), 1e-8), lean
+
+    def _raise(self, by: float) -> None:
+        """Follow a height that turned out to be another: on its ray the handle is elsewhere along the belt too."""
+        if by and self._motion.times.size:
+            along = self._motion.at(self._motion.times[:1])[0]
+            self._motion.shift(by * float(self._lean(self._positions(along)[0]) @ self._axes[0]))
 
     def _lean(self, place: np.ndarray) -> np.ndarray:
         """Return how a place, float64 [3], moves on its ray with the height, float64 [2]."""
         ray = place - self._calibration.position
         return ray[:2] / ray[2]
-
-    def _fuse_slow(self) -> None:
-        """Bring together what the futures say of yaw, height and the place across, and what is known of them."""
-        settings, held = self.settings, self._slow.held
-        grasp, variance = self._mean_grasp(held)
-        across, across_variance = self._mean_across(held, grasp[2])
-        middle = np.array([0.0, across]) @ self._axes
-        # the ray holds the place across to the height: where one is known, so is the other
-        lean = self._lean(np.array([*middle, settings.belt_height + grasp[2]])) @ self._axes[1]
-        felt, deviation = self._felt or (0.0, np.inf)
-        seen = np.array([[1.0, -lean], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-        values = np.array([across - lean * grasp[2], grasp[2], settings.lane[0], settings.handle_height, felt])
-        spreads = np.array([settings.lane[1], settings.handle_spread, deviation]) ** 2
-        weights = 1 / np.maximum([across_variance, variance[2], *spreads], 1e-8)
-        self._across_height = np.linalg.inv(seen.T * weights @ seen)
-        self._across, height = self._across_height @ (seen.T * weights @ values)
-        if self._motion.times.size:  # on the ray on which it was seen it is elsewhere along the belt too
-            along = self._motion.at(self._motion.times[:1])[0]
-            self._motion.shift((height - self._grasp[0][2]) * (self._lean(self._positions(along)[0]) @ self._axes[0]))
-        self._grasp = np.array([*grasp[:2], height]), np.array([*variance[:2], self._across_height[1, 1]])
-
-    def _mean_grasp(self, held: list[_Evidence]) -> tuple[np.ndarray, np.ndarray]:
-        values = np.array([evidence.grasp for evidence in held])
-        return self._mean(held, values, np.array([evidence.grasp_variance for evidence in held]))
-
-    def _mean_across(self, held: list[_Evidence], height: float) -> tuple[float, float]:
-        """Return the place across the belt, and its variance."""
-        places, variances = self._places(held, height)
-        starts = np.cumsum([0, *(len(evidence.times) for evidence in held[:-1])])
-        weights = np.add.reduceat(1 / variances[:, 1], starts)
-        values = np.add.reduceat(places[:, 1] / variances[:, 1], starts) / weights
-        counts = np.diff([*starts, len(places)])
-        mean, variance = self._mean(held, values[:, None], (counts / weights)[:, None])
-        return float(mean[0]), float(variance[0])
-
-    def _mean(self, held, values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean [P] over paths of values [n, P], and its variance."""
-        settings = self.settings
-        ages = held[-1].stamp - np.array([evidence.stamp for evidence in held])
-        weights = np.exp(-ages / settings.slow_memory)[:, None] / np.maximum(variances, 1e-8)
-        weights /= weights.sum(axis=0)
-        return (weights * values).sum(axis=0), (weights * np.sqrt(variances)).sum(axis=0) ** 2
 
     def _covered(self, instants_ns: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not self._motion.times.size:
@@ -297,7 +260,7 @@ class HandleTrack:
         first, last = self.span_ns
         for instant_ns in instants_ns:
             if not first <= instant_ns <= last:
-                now = self._ns(self._slow.newest.stamp)
+                now = self._newest_ns
                 raise PredictionError(
                     f'the instant to aim for is {(instant_ns - now) / 1e9:.3f} s after the newest frame, but '
                     f'the futures cover {(first - now) / 1e9:.3f}..{(last - now) / 1e9:.3f} s'
@@ -305,52 +268,9 @@ class HandleTrack:
         return self._motion.at((np.array(instants_ns) - self._origin_ns) / 1e9)
 
     def _positions(self, along: np.ndarray) -> np.ndarray:
-        height = np.full(len(along), self.settings.belt_height + self._grasp[0][2])
-        flat = np.stack([along, np.full(len(along), self._across)], axis=1) @ self._axes
+        height = np.full(len(along), self.settings.belt_height + self._steady.height)
+        flat = np.stack([along, np.full(len(along), self._steady.across)], axis=1) @ self._axes
         return np.column_stack([flat, height])
-
-    def _same_bin(self, new: _Evidence, held: list[_Evidence]) -> bool:
-        expected, expected_variance = self._mean_grasp(held)
-        spread = new.grasp_variance + expected_variance + 1e-8
-        deviations = list((new.grasp - expected) ** 2 / spread)
-        across, across_variance = self._mean_across(held, expected[2])
-        value, variance = self._mean_across([new], expected[2])
-        deviations.append((value - across) ** 2 / (variance + across_variance))
-        return np.sqrt(max(deviations)) < self.settings.gate
-
-
-class _Recent:
-    """The newest evidence that agrees with itself."""
-
-    def __init__(self):
-        self.held: list[_Evidence] = []
-        self._aside: _Evidence | None = None
-
-    @property
-    def newest(self) -> _Evidence:
-        return self.held[-1]
-
-    def offer(
-        self, new: _Evidence, agrees: Callable[[_Evidence, list[_Evidence]], bool], memory: float
-    ) -> bool:
-        """
-        Hold it, put it aside, or begin anew with it.
-
-        :return: False where it began anew.
-        """
-        self.held = [evidence for evidence in self.held if new.stamp - evidence.stamp <= memory]
-        first = not self.held
-        if first or agrees(new, self.held):
-            self.held.append(new)
-            self._aside = None
-            return not first
-        if self._aside is None:
-            self._aside = new
-            return True
-        # Two in a row: the world is no longer as it was, and nothing is gained by waiting for a third.
-        self.held = [self._aside, new] if agrees(new, [self._aside]) else [new]
-        self._aside = None
-        return False
 
 
 @dataclass(frozen=True)

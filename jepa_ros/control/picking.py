@@ -154,8 +154,11 @@ TURNED = 0.08  # rad
 SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
 FELT = 0.003  # m, standard deviation of a height at which the fingers met the bar
 NEWS = 0.012  # m: a bar that is so much higher or lower than it seemed is elsewhere, on the ray on which it is seen
+MISSED = (0.01, 0.008)  # m below the tips, and standard deviation: where a bar is that was not between closed fingers
+KNOWN = 0.007  # m, standard deviation up to which a height is known, and such a bar is beside
 #: m towards the camera, the way the fingers close, from where the handle seems to be: where attempts look for it in turn.
 SEARCH = (0.0, 0.04, -0.04)
+SEARCHED = 0.03  # m: so near to where the bar was not it is not looked for again
 JAMMED = 0.95  # of the open gripper: one that closes no further stands on something
 VERTICAL = 0.35  # m/s at most, towards the handle and away from it
 
@@ -196,7 +199,8 @@ class Picker:
         self._spot: np.ndarray | None = None
         self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
         self._lowest, self._resisted = np.inf, 0.0  # of a tool that is lowered: z, m; for how long it met something, s
-        self._search = 0  # of SEARCH: where this attempt looks
+        self._searched: list[tuple[int, np.ndarray]] = []  # when (ns) and where the bar was not, m
+        self._offset = 0.0  # m towards the camera from where the handle seems to be: where this attempt looks
         self.settings = settings
 
     @property
@@ -264,7 +268,7 @@ class Picker:
         self._resume()
         if handle is not None:
             doubt = self._surprised(surprise) if surprised else self._uncertain(handle)
-            handle = self._beside_it(handle)
+            handle = self._looked_for(handle, now_ns)
             self._handle, self._error = handle, handle.position - self._tool.position
         self._doubtful = self._doubtful + self._period if doubt else 0.0
         self._meet, self._doubt, self._opening = meet, doubt, opening
@@ -354,7 +358,7 @@ class Picker:
     # The states: each returns the twist that is wanted, and may go on to another.
 
     def _waiting(self) -> np.ndarray:
-        self._search = 0
+        self._searched.clear()
         if not (self._doubt or self._coming()):
             return self._go(PickState.APPROACHING)
         self._face(self.settings.home)
@@ -415,8 +419,7 @@ class Picker:
 
     def _closing(self) -> np.ndarray:
         if self._empty():
-            if self._search:
-                self._search_on()
+            self._closed_on_nothing()
             return self._give_up('the fingers closed on nothing')
         if self._since > self.settings.closing_time:
             if self._opening is not None and self._opening > JAMMED * np.mean(self.settings.gripper_open):
@@ -512,20 +515,37 @@ class Picker:
         They tell how high it is. Where it seemed to be as high, it is somewhere beside.
         """
         felt = self._tip - self.settings.touch
-        if abs(felt - self._handle.position[2]) > NEWS:
-            self.track.feel(felt - self.settings.track.belt_height, FELT)
-        else:
-            self._search_on()
+        if abs(felt - self._handle.position[2]) <= NEWS:
+            self._not_here()
+        self.track.feel(felt - self.settings.track.belt_height, FELT)
         return self._give_up('something is in the way of the fingers')
 
-    def _search_on(self) -> None:
-        self._search = (self._search + 1) % len(SEARCH)
+    def _closed_on_nothing(self) -> None:
+        """Learn from fingers between which there was no bar: it is lower, or where its height is known, beside."""
+        if np.sqrt(self._handle.covariance[2, 2]) <= KNOWN:
+            self._not_here()
+        else:
+            below, deviation = MISSED
+            self.track.feel(self._tip - below - self.settings.track.belt_height, deviation)
 
-    def _beside_it(self, handle: HandleState) -> HandleState:
-        """The handle where this attempt looks for it."""
+    def _not_here(self) -> None:
+        self._searched.append((self._now_ns, self._tool.position))
+
+    def _looked_for(self, handle: HandleState, now_ns: int) -> HandleState:
+        """Return the handle where this attempt looks for it: not where it was not, which the belt carries along."""
+        self._now_ns = now_ns
         across = np.array([-np.sin(handle.yaw), np.cos(handle.yaw), 0.0])
-        towards = np.sign(across @ (self.calibration.position - handle.position)) or 1.0
-        return replace(handle, position=handle.position + SEARCH[self._search] * towards * across)
+        across *= np.sign(across @ (self.calibration.position - handle.position)) or 1.0
+        if self._state is not PickState.LOWERING and self._state not in COMMITTED:
+            gone = [
+                across @ (handle.position - place - (now_ns - then_ns) / 1e9 * handle.velocity)
+                for then_ns, place in self._searched
+            ]
+            left = [offset for offset in SEARCH if all(abs(offset + way) > SEARCHED for way in gone)]
+            if not left:  # everywhere: once more
+                self._searched.clear()
+            self._offset = (left or SEARCH)[0]
+        return replace(handle, position=handle.position + self._offset * across)
 
     @property
     def _beside(self) -> float:

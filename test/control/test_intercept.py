@@ -27,8 +27,8 @@ def follow(handle, seconds=1.0, settings=OPEN, track=None, begin=0.0, **told) ->
 def test_exact_futures_give_the_handle_exactly(x, y, z, speed, yaw):
     handle = Handle((x, y, z), speed, yaw)
     state = follow(handle, 0.5).at(instant(0.75))
-    np.testing.assert_allclose(state.position, handle.at(0.75), atol=1e-3)
-    np.testing.assert_allclose(state.velocity, (speed, 0, 0), atol=2e-3)
+    np.testing.assert_allclose(state.position, handle.at(0.75), atol=2e-3)
+    np.testing.assert_allclose(state.velocity, (speed, 0, 0), atol=4e-3)
     assert abs(np.sin(state.yaw - yaw)) < 1e-6
     assert np.linalg.eigvalsh(state.covariance)[0] > -1e-12
 
@@ -78,7 +78,7 @@ def test_a_bundle_that_does_not_tell_the_height_leaves_it_to_what_is_known():
 def test_averaging_makes_nothing_certain_that_all_futures_may_be_wrong_about():
     once, often = (follow(Handle(), n * 0.05, deviation=0.02).at(instant(n * 0.05 + 0.1)) for n in (1, 20))
     for index in range(3):  # along the belt, across it and upwards
-        assert often.covariance[index, index] > 0.4 * once.covariance[index, index]
+        assert often.covariance[index, index] > 0.3 * once.covariance[index, index]
 
 
 def test_what_was_seen_of_the_motion_carries_on_while_futures_know_nothing():
@@ -87,7 +87,7 @@ def test_what_was_seen_of_the_motion_carries_on_while_futures_know_nothing():
         track.add(Handle().path(time, error=(-0.2 * (time - 1), 0, 0), deviation=0.15), camera())
     state = track.at(instant(2.1))
     np.testing.assert_allclose(state.position, Handle().at(2.1), atol=0.03)
-    assert state.deviation > 2 * follow(Handle()).at(instant(1.3)).deviation
+    assert state.deviation > 1.1 * follow(Handle()).at(instant(1.3)).deviation
 
 
 def test_a_height_that_was_felt_moves_the_handle_on_its_ray():
