@@ -39,19 +39,20 @@ class Handle:
         """Where it is, float64 [..., 3]."""
         return np.asarray(self.place) + np.multiply.outer(seconds, (self.speed, 0.0, 0.0))
 
-    def path(self, seconds, *, error=(0.0, 0.0, 0.0), deviation=0.003, told=True, horizons=HORIZONS):
+    def path(self, seconds, *, error=(0.0, 0.0, 0.0), deviation=0.003, sure=0.005, told=True, horizons=HORIZONS):
         """
         The futures of the frame at a time.
 
         :param error: float [3] by which they are off, m.
         :param deviation: standard deviation that they claim, 0..1 of the picture.
+        :param sure: the same of yaw and height.
         :param told: whether they tell yaw and height.
         """
         places = self.at(seconds + horizons) + error
         covariances = np.tile(np.eye(2) * deviation**2, (len(horizons), 1, 1))
         grasp = [np.cos(2 * self.yaw), np.sin(2 * self.yaw), places[0, 2] - BELT_TOP]
         rows = np.tile(grasp, (len(horizons), 1))
-        attributes = {GRASP: (rows, np.full_like(rows, 0.005))} if told else {}
+        attributes = {GRASP: (rows, np.full_like(rows, sure))} if told else {}
         points = camera().to_image(places)
         return PredictedPath(round((10 + seconds) * S), horizons, points, covariances, attributes)
 

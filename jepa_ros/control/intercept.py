@@ -121,6 +121,11 @@ class HandleTrack:
             self._steady.feel(height, deviation)
             self._raise(self._steady.height - before)
 
+    @property
+    def felt(self) -> bool:
+        """Whether the height of this bin's bar was felt."""
+        return self._steady is not None and self._steady.felt
+
     def add(self, path: PredictedPath, calibration: Calibration) -> None:
         """
         Take the newest futures in.

@@ -154,8 +154,7 @@ TURNED = 0.08  # rad
 SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
 FELT = 0.003  # m, standard deviation of a height at which the fingers met the bar
 NEWS = 0.012  # m: a bar that is so much higher or lower than it seemed is elsewhere, on the ray on which it is seen
-MISSED = (0.01, 0.008)  # m below the tips, and standard deviation: where a bar is that was not between closed fingers
-KNOWN = 0.007  # m, standard deviation up to which a height is known, and such a bar is beside
+MISSED = 0.01  # m below the tips: where a bar is looked for that was not between fingers that closed
 #: m towards the camera, the way the fingers close, from where the handle seems to be: where attempts look for it in turn.
 SEARCH = (0.0, 0.04, -0.04)
 SEARCHED = 0.03  # m: so near to where the bar was not it is not looked for again
@@ -198,6 +197,7 @@ class Picker:
         self._yaw: float | None = None
         self._spot: np.ndarray | None = None
         self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
+        self._shut = 0.0  # z of the tips as they close, m
         self._lowest, self._resisted = np.inf, 0.0  # of a tool that is lowered: z, m; for how long it met something, s
         self._searched: list[tuple[int, np.ndarray]] = []  # when (ns) and where the bar was not, m
         self._offset = 0.0  # m towards the camera from where the handle seems to be: where this attempt looks
@@ -418,8 +418,9 @@ class Picker:
         return self._resisted > self.settings.patience
 
     def _closing(self) -> np.ndarray:
+        self._shut = self._tip
         if self._empty():
-            self._closed_on_nothing()
+            self._nothing_between()
             return self._give_up('the fingers closed on nothing')
         if self._since > self.settings.closing_time:
             if self._opening is not None and self._opening > JAMMED * np.mean(self.settings.gripper_open):
@@ -433,6 +434,7 @@ class Picker:
     def _lifting(self) -> np.ndarray:
         """Go up, and stop moving along only on the way."""
         if self._empty():
+            self._nothing_between()
             return self._give_up('the bin slipped out of the fingers')
         left = self._spot[2] - self._tool.position[2]
         if left < 0.01:
@@ -520,15 +522,15 @@ class Picker:
         self.track.feel(felt - self.settings.track.belt_height, FELT)
         return self._give_up('something is in the way of the fingers')
 
-    def _closed_on_nothing(self) -> None:
-        """Learn from fingers between which there was no bar: it is lower, or where its height is known, beside."""
-        if np.sqrt(self._handle.covariance[2, 2]) <= KNOWN:
+    def _nothing_between(self) -> None:
+        """Learn from fingers that closed on nothing, or hardly: the bar is lower, or where that was tried, beside."""
+        if self.track.felt:
             self._not_here()
         else:
-            below, deviation = MISSED
-            self.track.feel(self._tip - below - self.settings.track.belt_height, deviation)
+            self.track.feel(self._shut - MISSED - self.settings.track.belt_height, FELT)
 
     def _not_here(self) -> None:
+        """Remember where the bar is not."""
         self._searched.append((self._now_ns, self._tool.position))
 
     def _looked_for(self, handle: HandleState, now_ns: int) -> HandleState:

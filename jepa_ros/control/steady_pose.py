@@ -48,6 +48,8 @@ class SteadyPose:
     :param stamp: from when on it is known, s.
     :param lane: place across the belt that is expected, and standard deviation of that, m; `height`: the same, m.
     :param yaw: of the bar to the belt that is expected, rad; None: nothing is.
+
+    Attributes: `doubted`, since when (s) no reading was taken, or None; `felt`, whether :meth:`feel` was called.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SteadyPose:
         variances = np.array([unknown, unknown, height[1] ** 2, lane[1] ** 2])
         self._filter = AlikeFilter(stamp, np.array([*twice, height[0], lane[0]]), np.diag(variances), errors=4)
         self.doubted: float | None = None
+        self.felt = False
 
     @property
     def height(self) -> float:
@@ -89,7 +92,7 @@ class SteadyPose:
 
         :param stamp: of its frame, s, later than that of the reading before.
         :param gate: how far it may be off, in standard deviations, before it is put aside.
-        :returns: whether it was taken; `doubted` says since when none was, s, or None.
+        :returns: whether it was taken.
         """
         values, variances = np.array([0.0, 0.0, 0.0, reading.ray]), np.array([1.0, 1.0, 1.0, reading.ray_variance])
         if reading.told is not None:
@@ -112,7 +115,7 @@ class SteadyPose:
 
     def feel(self, height: float, deviation: float) -> None:
         """Take in how high the bar is above the belt as something felt it that touched it, m; and how sure that is."""
-        known = self._filter
+        known, self.felt = self._filter, True
         rows = np.zeros((1, 8))
         rows[0, HEIGHT] = 1.0
         spread = rows @ known.covariance @ rows.T + deviation**2

@@ -5,7 +5,7 @@ import logging
 import os
 from pathlib import Path
 
-from jepa_ros import paths
+from jepa_ros import paths, processes
 from jepa_ros.errors import JepaError
 from jepa_ros.training import config as configuration
 
@@ -118,4 +118,7 @@ def run(args):
         trainer.place.close()
     if complete and trainer.place.leader:
         print(f'done: {trainer.out / "best.pt"}; next: jepa export {trainer.out / "best.pt"}')
-    return 0 if complete else 130
+    status = 0 if complete else 130
+    if trainer.place.world > 1:
+        processes.leave(status)
+    return status

@@ -119,6 +119,34 @@ def test_an_empty_grasp_is_seen_at_once_and_tried_again_from_where_it_is():
     bench.until(PickState.HOLDING)
 
 
+def test_fingers_that_closed_above_the_bar_look_lower():
+    """It is lower than it seems, so it is elsewhere on the ray on which it was seen."""
+    bench = Bench(Handle((-0.3, 0.01, 0.82), 0.08))
+    low = np.array([0.0, 0.0, 0.045])
+    low[:2] = (bench.handle.at(3.0) - camera().position)[:2] * low[2] / (bench.handle.at(3.0) - camera().position)[2]
+    bench.told = {'error': tuple(low), 'deviation': 0.02, 'sure': 0.02}
+    command, closed = bench.step(), []
+    while command.state is not PickState.HOLDING and bench.time < 20:
+        if command.state is PickState.CLOSING:  # pads are 2 cm above and below their middle
+            closed.append(abs(bench.off[2] - PickSettings().depth) < 0.022)
+            bench.thick = 0.015 if closed[-1] else 0.0
+        command = bench.step()
+    assert command.state is PickState.HOLDING and not closed[0] and PickState.WAITING not in bench.states
+
+
+def test_it_does_not_look_beside_a_handle_that_is_seen_elsewhere_since():
+    """A finger stands on the bar, which is 4.5 cm off; then it is seen rightly."""
+    bench = Bench(Handle((-0.2, 0.01, 0.82), 0.05))
+    bench.told = {'error': (0.0, 0.045, 0.0)}
+    bench.floor = lambda off: 0.82 + PickSettings().touch if 0.03 < abs(off[1]) < 0.06 else -np.inf
+    bench.until(PickState.LOWERING)
+    bench.until(PickState.RETREATING)
+    bench.told = {}
+    bench.until(PickState.CLOSING)
+    assert abs(bench.off[1]) < 0.02, 'it is between the fingers'
+    assert bench.states.count(PickState.RETREATING) < 20, 'at the second attempt'
+
+
 def test_a_bin_that_slips_is_noticed():
     bench = Bench()
     bench.until(PickState.LIFTING)

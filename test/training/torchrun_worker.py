@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from jepa_ros import processes
 from jepa_ros.training import config as configuration
 from jepa_ros.training.trainer import Trainer
 
@@ -35,3 +36,4 @@ def main(task):
 
 if __name__ == '__main__':
     main(json.loads(Path(sys.argv[1]).read_text()))
+    processes.leave(0)
