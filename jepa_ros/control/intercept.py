@@ -32,8 +32,9 @@ class TrackSettings:
     :param handle_spread: standard deviation of that, m.
     :param handle_yaw: of the bar from the belt's direction, rad, where the bundle does not say it.
     :param motion: how belts move, and how futures err along them.
-    :param gate: how far place across the belt, height and yaw may deviate from those before, in standard deviations.
-    :param patience: for how long they must, before it is another bin, or was turned, s.
+    :param gate: how far place across the belt, height and yaw may deviate from those before, in standard deviations,
+        before they are put aside.
+    :param doubt: for how long they must, before it is another bin, or was turned, s.
     :param memory: for how long without futures a handle is remembered, s.
     """
 
@@ -45,7 +46,7 @@ class TrackSettings:
     handle_yaw: float = 0.0
     motion: MotionSettings = field(default_factory=MotionSettings)
     gate: float = 3.0
-    patience: float = 0.3
+    doubt: float = 0.3
     memory: float = 4.5
 
 
@@ -158,7 +159,7 @@ class HandleTrack:
             steady = self._steady = self._unknown(stamp, told)
             steady.add(stamp, reading, np.inf)
         elif variances[0, 0] <= SEEN**2 and not steady.add(stamp, reading, settings.gate):
-            if changed or stamp - steady.doubted >= settings.patience:
+            if changed or stamp - steady.doubted >= settings.doubt:
                 steady = self._steady = self._unknown(stamp, told)
                 steady.add(stamp, reading, np.inf)
         self._raise(steady.height - height)

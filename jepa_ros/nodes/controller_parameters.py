@@ -71,10 +71,11 @@ PICK = (
     ParameterSpec('alike', _MOTION.alike, 'Time in which the errors of futures become others.', 's', 0.001, 60.0),
     ParameterSpec('caution', _MOTION.caution, 'Variance of the error that every path has of its own besides, in '
                   'units of what it claims.', '', 0.0, 1000.0),
-    ParameterSpec('slow_memory', _TRACK.slow_memory, 'For how long the place across the belt, height and yaw '
-                  'are remembered.', 's', 0.001, 60.0),
-    ParameterSpec('gate', _TRACK.gate, 'Futures that deviate more from those before are put aside once.',
+    ParameterSpec('gate', _TRACK.gate, 'Futures that deviate more from those before are put aside at first.',
                   'standard deviations', 0.1, 1000.0),
+    ParameterSpec('doubt', _TRACK.doubt, 'For how long height, yaw and place across the belt must deviate, before it '
+                  'is another bin, or was turned.', 's', 0.0, 60.0),
+    ParameterSpec('memory', _TRACK.memory, 'For how long without futures a handle is remembered.', 's', 0.001, 60.0),
     ParameterSpec('workspace', list(_ARM.workspace), 'First and last place along the belt, from where the '
                   'frame has its origin, at which handles are taken.', 'm', -_PLACE, _PLACE),
     ParameterSpec('base', list(_ARM.base), 'x and y of the axis about which the arm turns.',
