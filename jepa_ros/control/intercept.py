@@ -14,6 +14,7 @@ from jepa_ros.control.path import PredictedPath, PredictionError
 from jepa_ros.control.steady_pose import PoseReading, SteadyPose
 
 GRASP = 'grasp'  # the attribute that is understood: cos 2ψ, sin 2ψ, height above the belt in m
+MISREAD = 8.0  # standard deviations up to which a bin that moves on as before is misread rather than another
 SEEN = 0.03  # m along the belt: of a handle whose place is less certain, direction and height are guesses
 STEP = 0.02  # s between the instants that an intercept is looked for at
 
@@ -32,9 +33,9 @@ class TrackSettings:
     :param handle_spread: standard deviation of that, m.
     :param handle_yaw: of the bar from the belt's direction, rad, where the bundle does not say it.
     :param motion: how belts move, and how futures err along them.
-    :param gate: how far place across the belt, height and yaw may deviate from those before, in standard deviations,
-        before they are put aside.
-    :param doubt: for how long they must, before it is another bin, or was turned, s.
+    :param gate: how far place across the belt, height and yaw may deviate where the motion did too, in standard
+        deviations, before it is another bin.
+    :param doubt: for how long they must where the motion did not, and by far more, before the bin was turned, s.
     :param memory: for how long without futures a handle is remembered, s.
     """
 
@@ -158,7 +159,7 @@ class HandleTrack:
         if steady is None:
             steady = self._steady = self._unknown(stamp, told)
             steady.add(stamp, reading, np.inf)
-        elif variances[0, 0] <= SEEN**2 and not steady.add(stamp, reading, settings.gate):
+        elif variances[0, 0] <= SEEN**2 and not steady.add(stamp, reading, settings.gate if changed else MISREAD):
             if changed or stamp - steady.doubted >= settings.doubt:
                 steady = self._steady = self._unknown(stamp, told)
                 steady.add(stamp, reading, np.inf)

@@ -151,6 +151,7 @@ FAR = 0.04  # m beside it: too far to go on lowering
 CLEAR = 0.06  # m above the bar: the fingers are off it
 AGAIN = 0.15  # m beside the handle: so near, a further attempt begins from there
 TURNED = 0.08  # rad
+SIDE = 0.35  # rad beyond a right angle to how the arm points, up to which the hand keeps to its side of the bar
 SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
 FELT = 0.003  # m, standard deviation of a height at which the fingers met the bar
 NEWS = 0.012  # m: a bar that is so much higher or lower than it seemed is elsewhere, on the ray on which it is seen
@@ -563,9 +564,13 @@ class Picker:
         self._height = self._handle.position[2] - self.settings.depth - self.settings.track.belt_height
 
     def _align(self) -> None:
-        """Want the fingers to close across the bar: of the two ways the nearer to how the arm points."""
+        """Want the fingers to close across the bar: of the two ways the nearer to how the arm points, or as before."""
         pan = self._pan(self._handle.position)
-        self._yaw = pan + wrapped(self._handle.yaw - pan, np.pi)
+        turned = wrapped(self._handle.yaw - pan, np.pi)
+        if self._yaw is not None:
+            before = turned + np.pi * np.round((wrapped(self._yaw - pan) - turned) / np.pi)
+            turned = before if abs(before) < np.pi / 2 + SIDE else turned
+        self._yaw = pan + turned
 
     def _face(self, place) -> None:
         """Want the hand's yaw as it is, within a right angle of how the arm points there."""
@@ -581,7 +586,11 @@ class Picker:
         return float(np.arctan2(self._tool.rotation[1, 0], self._tool.rotation[0, 0]))
 
     def _turn_left(self) -> float:
-        return wrapped((self._tool_yaw if self._yaw is None else self._yaw) - self._tool_yaw)
+        """Return by how much the hand must turn, rad: by way of how the arm points, as a wrist does not go all round."""
+        if self._yaw is None:
+            return 0.0
+        pan = self._pan(self._tool.position)
+        return wrapped(self._yaw - pan) - wrapped(self._tool_yaw - pan)
 
     def _towards(self, place, velocity=(0.0, 0.0, 0.0)) -> np.ndarray:
         """Close the distance to a place that moves with a velocity."""

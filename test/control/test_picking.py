@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from riding import BELT_TOP, Handle, camera, instant
 
+from jepa_ros.angles import wrapped
 from jepa_ros.control.belt_motion import MotionSettings
 from jepa_ros.control.intercept import TrackSettings
 from jepa_ros.control.picking import Picker, PickSettings, PickState, Tool
@@ -145,6 +146,29 @@ def test_it_does_not_look_beside_a_handle_that_is_seen_elsewhere_since():
     bench.until(PickState.CLOSING)
     assert abs(bench.off[1]) < 0.02, 'it is between the fingers'
     assert bench.states.count(PickState.RETREATING) < 20, 'at the second attempt'
+
+
+def sides(bench, *states):
+    """By how much the hand is turned from how the arm points, rad, in every step until one of some states."""
+    base, found, command = PickSettings().arm.base, [], bench.step()
+    while command.state not in states and bench.time < 20:
+        found.append(wrapped(bench.yaw - np.arctan2(*(bench.tool[:2] - base)[::-1])))
+        command = bench.step()
+    assert command.state in states
+    return np.array(found)
+
+
+def test_the_hand_keeps_to_its_side_of_a_bar_that_is_at_right_angles_to_the_arm():
+    # on its way the bar passes the right angle, and from there on the other side of it is a little nearer
+    found = sides(Bench(Handle((-0.3, 0.01, 0.82), 0.1, yaw=1.0)), PickState.CLOSING)
+    assert (np.abs(found) < np.pi / 2 + 0.4).all() and np.ptp(found[60:]) < 0.5
+
+
+def test_the_hand_turns_by_way_of_how_the_arm_points():
+    bench = Bench(Handle((-0.1, 0.01, 0.82), 0.03, yaw=1.1))
+    bench.yaw += 2.6  # the other way round would be shorter
+    found = sides(bench, PickState.CLOSING)
+    assert found[0] > 2.1 and found[-1] < -1.3 and found.max() < found[0] + 0.1, 'through 0'
 
 
 def test_a_bin_that_slips_is_noticed():
