@@ -586,11 +586,7 @@ class Picker:
         return float(np.arctan2(self._tool.rotation[1, 0], self._tool.rotation[0, 0]))
 
     def _turn_left(self) -> float:
-        """Return by how much the hand must turn, rad: by way of how the arm points, as a wrist does not go all round."""
-        if self._yaw is None:
-            return 0.0
-        pan = self._pan(self._tool.position)
-        return wrapped(self._yaw - pan) - wrapped(self._tool_yaw - pan)
+        return wrapped((self._tool_yaw if self._yaw is None else self._yaw) - self._tool_yaw)
 
     def _towards(self, place, velocity=(0.0, 0.0, 0.0)) -> np.ndarray:
         """Close the distance to a place that moves with a velocity."""

@@ -164,13 +164,6 @@ def test_the_hand_keeps_to_its_side_of_a_bar_that_is_at_right_angles_to_the_arm(
     assert (np.abs(found) < np.pi / 2 + 0.4).all() and np.ptp(found[60:]) < 0.5
 
 
-def test_the_hand_turns_by_way_of_how_the_arm_points():
-    bench = Bench(Handle((-0.1, 0.01, 0.82), 0.03, yaw=1.1))
-    bench.yaw += 2.6  # the other way round would be shorter
-    found = sides(bench, PickState.CLOSING)
-    assert found[0] > 2.1 and found[-1] < -1.3 and found.max() < found[0] + 0.1, 'through 0'
-
-
 def test_a_bin_that_slips_is_noticed():
     bench = Bench()
     bench.until(PickState.LIFTING)
