@@ -151,7 +151,7 @@ FAR = 0.04  # m beside it: too far to go on lowering
 CLEAR = 0.06  # m above the bar: the fingers are off it
 AGAIN = 0.15  # m beside the handle: so near, a further attempt begins from there
 TURNED = 0.08  # rad
-SIDE = 0.35  # rad beyond a right angle to how the arm points, up to which the hand keeps to its side of the bar
+WRIST = 2.5  # rad by which the hand may be turned from how the arm points; wrists end at about half a circle
 SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
 FELT = 0.003  # m, standard deviation of a height at which the fingers met the bar
 NEWS = 0.012  # m: a bar that is so much higher or lower than it seemed is elsewhere, on the ray on which it is seen
@@ -564,12 +564,12 @@ class Picker:
         self._height = self._handle.position[2] - self.settings.depth - self.settings.track.belt_height
 
     def _align(self) -> None:
-        """Want the fingers to close across the bar: of the two ways the nearer to how the arm points, or as before."""
+        """Want the fingers to close across the bar: of the two ways the nearer one that the wrist has."""
         pan = self._pan(self._handle.position)
-        turned = wrapped(self._handle.yaw - pan, np.pi)
-        if self._yaw is not None:
-            before = turned + np.pi * np.round((wrapped(self._yaw - pan) - turned) / np.pi)
-            turned = before if abs(before) < np.pi / 2 + SIDE else turned
+        hand = wrapped(self._tool_yaw - pan)
+        turned = hand + wrapped(self._handle.yaw - pan - hand, np.pi)
+        if abs(turned) > WRIST:
+            turned -= np.copysign(np.pi, turned)
         self._yaw = pan + turned
 
     def _face(self, place) -> None:
