@@ -290,6 +290,7 @@ class Arm:
     :param workspace: first and last place along the belt's direction where handles are taken, m.
     :param base: x and y of the axis that the arm turns about, m.
     :param reach: smallest and largest distance from that axis, m.
+    :param wrist: by how much the hand can be turned from how the arm points, either way, rad; wrists end somewhere.
     """
 
     max_speed: float = 0.6
@@ -297,6 +298,7 @@ class Arm:
     workspace: tuple[float, float] = (0.05, 0.62)
     base: tuple[float, float] = (0.80, -0.54)
     reach: tuple[float, float] = (0.40, 1.02)
+    wrist: float = 2.5
 
     def time_to(self, distance: float) -> float:
         """:return: s from rest to rest, with the speed trapezoid of both limits."""

@@ -151,7 +151,6 @@ FAR = 0.04  # m beside it: too far to go on lowering
 CLEAR = 0.06  # m above the bar: the fingers are off it
 AGAIN = 0.15  # m beside the handle: so near, a further attempt begins from there
 TURNED = 0.08  # rad
-WRIST = 2.5  # rad by which the hand may be turned from how the arm points; wrists end at about half a circle
 SUNK = 0.005  # m: a tool that does not come down by more within `patience` has met something
 FELT = 0.003  # m, standard deviation of a height at which the fingers met the bar
 NEWS = 0.012  # m: a bar that is so much higher or lower than it seemed is elsewhere, on the ray on which it is seen
@@ -568,7 +567,7 @@ class Picker:
         pan = self._pan(self._handle.position)
         hand = wrapped(self._tool_yaw - pan)
         turned = hand + wrapped(self._handle.yaw - pan - hand, np.pi)
-        if abs(turned) > WRIST:
+        if abs(turned) > self.settings.arm.wrist:
             turned -= np.copysign(np.pi, turned)
         self._yaw = pan + turned
 

@@ -82,6 +82,8 @@ PICK = (
                   'm', -_PLACE, _PLACE),
     ParameterSpec('reach', list(_ARM.reach), 'Smallest and largest distance of the tool from it.',
                   'm', 0.0, _PLACE),
+    ParameterSpec('wrist', _ARM.wrist, 'By how much the hand can be turned from how the arm points, either way.',
+                  'rad', np.pi / 2, 2 * np.pi),
     ParameterSpec('home', list(_PICK.home), 'Where the tool waits.', 'm', -_PLACE, _PLACE),
     ParameterSpec('hover', _PICK.hover, 'How far above the handle the tool waits for it.', 'm', 0.0, 10.0),
     ParameterSpec('depth', _PICK.depth, 'How far below the axis of the bar the gripper closes.', 'm', 0.0, 1.0),

@@ -9,7 +9,7 @@ from riding import BELT_TOP, Handle, camera, instant
 
 from jepa_ros.angles import wrapped
 from jepa_ros.control.belt_motion import MotionSettings
-from jepa_ros.control.intercept import TrackSettings
+from jepa_ros.control.intercept import Arm, TrackSettings
 from jepa_ros.control.picking import Picker, PickSettings, PickState, Tool
 
 PERIOD = 0.05  # s, one frame per step
@@ -170,6 +170,14 @@ def test_the_hand_does_not_turn_round_between_attempts():
     bench.until(PickState.RETREATING)
     bench.thick = 0.015
     assert np.ptp(sides(bench, PickState.HOLDING)) < 0.5
+
+
+@pytest.mark.parametrize('yaw', [0.5, 0.8, 1.1])
+def test_the_hand_turns_no_further_than_its_wrist(yaw):
+    bench = Bench(Handle((-0.1, 0.01, 0.82), 0.1, yaw=yaw), arm=Arm(wrist=1.6))
+    bench.yaw += 1.7
+    found = sides(bench, PickState.CLOSING)
+    assert found[-1] < 1.65 and abs(np.sin(bench.yaw - yaw)) < 0.15
 
 
 def test_a_bin_that_slips_is_noticed():
