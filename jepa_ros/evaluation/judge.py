@@ -8,6 +8,7 @@ a slice; nothing is compared across a break.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -23,6 +24,8 @@ from jepa_ros.gaussian import ELLIPSE
 from jepa_ros.images import ImageError
 from jepa_ros.latents import pool
 from jepa_ros.skill import Matcher, SkillTable
+
+_log = logging.getLogger(__name__)
 
 LABEL_REACH_NS = 20_000_000  # labels come with every frame; 20 ms is half a frame at 25 Hz
 
@@ -79,13 +82,15 @@ class Labels:
     @classmethod
     def read(cls, recording: Recording, topic: str) -> Labels | None:
         """
-        Read a topic, see `data.signals.points`; None where there is none, or nothing of it in the picture.
+        Read a topic, see `data.signals.points`; None, and a warning, where there is none, or nothing of it in the picture.
         """
         try:
             found = [each for each in signals.points(recording, topic) if ((each[1] >= 0) & (each[1] <= 1)).all()]
-        except RecordingError:  # no such topic, or of another type
+        except RecordingError as error:  # no such topic, or of another type
+            _log.warning('the readout is not judged: %s', error)
             return None
         if not found:
+            _log.warning('the readout is not judged: nothing of %s in %s is in the picture', topic, recording.name)
             return None
         stamps, xy, visible = zip(*sorted(found, key=lambda each: each[0]))
         return cls(np.array(stamps, np.int64), np.array(xy), np.array(visible), _aspect(recording))

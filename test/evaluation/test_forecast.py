@@ -14,6 +14,7 @@ from conftest import shared_data
 
 from jepa_ros.cli import main
 from jepa_ros.data import signals
+from jepa_ros.data.bags import RecordingError
 from jepa_ros.data.recordings import open_recording
 from jepa_ros.engine.session import open_session
 from jepa_ros.evaluation.forecast import evaluate
@@ -59,7 +60,7 @@ def test_jitter_within_half_a_slice_counts_and_a_dropped_slice_leaves_a_hole():
     assert judged([step(1.0, 0, [5, 7]), step(1.4, 5)]) == {}
 
 
-def test_labels_are_those_in_the_picture_in_the_order_of_their_stamps(monkeypatch):
+def test_labels_are_those_in_the_picture_in_the_order_of_their_stamps(monkeypatch, caplog):
     """Whatever the topic holds: poses of markers leave the picture too."""
     read = [(3 * S, (0.3, 0.6), False), (1 * S, (0.1, 0.2), True), (2 * S, (1.2, 0.5), True)]
     monkeypatch.setattr(signals, 'points', lambda recording, topic: [(t, np.array(xy), seen) for t, xy, seen in read])
@@ -67,7 +68,17 @@ def test_labels_are_those_in_the_picture_in_the_order_of_their_stamps(monkeypatc
     assert labels.stamps_ns.tolist() == [1 * S, 3 * S]
     assert labels.xy.tolist() == [[0.1, 0.2], [0.3, 0.6]] and labels.visible.tolist() == [True, False]
     read[:] = read[2:]
-    assert Labels.read(SimpleNamespace(frames=lambda: []), '/handle') is None
+    assert Labels.read(SimpleNamespace(frames=lambda: [], name='a bag'), '/handle') is None
+    assert 'nothing of /handle in a bag is in the picture' in caplog.text
+
+
+def test_labels_that_cannot_be_read_say_why(monkeypatch, caplog):
+    def points(recording, topic):
+        raise RecordingError(f'expected topic {topic}, found none')
+
+    monkeypatch.setattr(signals, 'points', points)
+    assert Labels.read(SimpleNamespace(), '/handle') is None
+    assert 'not judged: expected topic /handle, found none' in caplog.text
 
 
 def test_nothing_is_compared_across_a_break():
