@@ -87,6 +87,14 @@ class Monitor:
         self._node.destroy_node()
         rclpy.try_shutdown()
 
+    def let_go(self) -> None:
+        """Give the lock up if this thread still has it: Ctrl-C may come between its taking and the block that gives it back."""
+        try:
+            while True:
+                self.lock.release()
+        except RuntimeError:  # not this thread's
+            pass
+
     def wait_for(self, holds: Callable[[], bool], timeout: float) -> bool:
         """
         Wait until something that messages change holds.

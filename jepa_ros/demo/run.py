@@ -140,6 +140,7 @@ def play(specs: list[NodeSpec], camera: str, logs: Path, title: str, figures: Fi
                 _bring_up(source, group, monitor, figures, display)
                 _watch(seconds, done, group, monitor, figures, display)
             except KeyboardInterrupt:
+                monitor.let_go()
                 return 130, ''
             except GraphFailure as failure:
                 return 1, str(failure)

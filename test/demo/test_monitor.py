@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The monitor beside a publisher of another participant: every message, as it came."""
 
+import threading
 import time
 
 import pytest
@@ -110,3 +111,14 @@ def test_a_full_disk_is_told(publisher, monitor):
     camera = publisher.create_publisher(CompressedImage, CAMERA, 10)
     until_heard(camera, lambda: monitor.fault)
     assert 'no space left' in str(monitor.fault)
+
+
+def test_a_lock_that_an_interrupt_left_taken_is_given_up(monitor):
+    monitor.lock.acquire()
+    monitor.lock.acquire()
+    monitor.let_go()
+    monitor.let_go()  # nothing to give up
+    taken = threading.Thread(target=monitor.wait_for, args=(lambda: True, 0.0), daemon=True)
+    taken.start()
+    taken.join(10.0)
+    assert not taken.is_alive()
