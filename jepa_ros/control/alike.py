@@ -53,13 +53,24 @@ class AlikeFilter:
         covariance[errors, errors] += np.diag(1 - kept**2)
         return whole @ self.state, covariance
 
+    @staticmethod
+    def compare(state, covariance, rows, values, noise) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return how far a reading is from what was expected, float64 [K], and the covariance of that, [K, K].
+
+        :param state: with `covariance` what was known of its time, from :meth:`ahead`.
+        :param rows: how the reading depends on the state, float64 [K, n + errors].
+        :param values: what was read, float64 [K]; `noise`: covariance of what errors it has of its own, [K, K].
+        """
+        return values - rows @ state, rows @ covariance @ rows.T + noise
+
     def take(self, time, state, covariance, rows, off, spread, claims=None) -> None:
         """
         Take a reading in.
 
         :param time: s; `state`, `covariance`: what was known of it, from :meth:`ahead`.
-        :param rows: how the reading depends on the state, float64 [K, n + errors].
-        :param off: how far it is from what was expected, float64 [K]; `spread`: covariance of that, [K, K].
+        :param rows: how the reading depends on the state, float64 [K, n + errors]; `off` and `spread`, from
+            :meth:`compare`.
         :param claims: deviations that it claims, float64 [errors]; None: it errs like no other, as what is felt.
         """
         gain = np.linalg.solve(spread, rows @ covariance).T

@@ -112,7 +112,7 @@ class BeltMotion:
         shorter, longer = np.minimum.outer(ahead, ahead), np.maximum.outer(ahead, ahead)
         way = settings.restless * shorter**2 * (longer / 2 - shorter / 6)
         noise = way + (settings.caution * claims[0] ** 2 + LEAST**2) * np.eye(len(ahead))
-        return rows, places - rows @ state, rows @ covariance @ rows.T + noise
+        return rows, *AlikeFilter.compare(state, covariance, rows, places, noise)
 
     def _ahead(self, time: float, claims: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return state and covariance at a time, without any further path."""

@@ -153,16 +153,15 @@ class HandleTrack:
         stamp = (path.stamp_ns - self._origin_ns) / 1e9
         self._calibration, self._newest_ns = calibration, path.stamp_ns
         changed = self._motion.add(stamp, stamp + path.horizons, places[:, 0], variances[:, 0])
-        weights = 1 / variances[:, 1]
-        across = (weights @ places[:, 1]) / weights.sum()
-        reading = PoseReading(across - lean * height, lean, len(weights) / weights.sum(), *told)
-        if steady is None:
+        across, across_variance = _over_horizons(places[:, 1], variances[:, 1])
+        reading = PoseReading(across - lean * height, lean, across_variance, *told)
+        if steady is None or (
+            variances[0, 0] <= SEEN**2
+            and not steady.add(stamp, reading, settings.gate if changed else MISREAD)
+            and (changed or stamp - steady.doubted >= settings.doubt)
+        ):
             steady = self._steady = self._unknown(stamp, told)
             steady.add(stamp, reading, np.inf)
-        elif variances[0, 0] <= SEEN**2 and not steady.add(stamp, reading, settings.gate if changed else MISREAD):
-            if changed or stamp - steady.doubted >= settings.doubt:
-                steady = self._steady = self._unknown(stamp, told)
-                steady.add(stamp, reading, np.inf)
         self._raise(steady.height - height)
 
     @property
@@ -234,8 +233,7 @@ class HandleTrack:
             raise PredictionError(
                 f"expected the attribute '{GRASP}' to have 3 elements, found {grasp[0].shape[1]}"
             )
-        weights = 1 / np.maximum(grasp[1], 1e-4) ** 2
-        return (weights * grasp[0]).sum(axis=0) / weights.sum(axis=0), len(weights) / weights.sum(axis=0)
+        return _over_horizons(grasp[0], np.maximum(grasp[1], 1e-4) ** 2)
 
     def _places(self, path: PredictedPath, calibration: Calibration, height: float):
         """
@@ -278,6 +276,12 @@ class HandleTrack:
         height = np.full(len(along), self.settings.belt_height + self._steady.height)
         flat = np.stack([along, np.full(len(along), self._steady.across)], axis=1) @ self._axes
         return np.column_stack([flat, height])
+
+
+def _over_horizons(values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted mean over the horizons, and a variance: their errors are alike, so it is no smaller than theirs."""
+    weights = 1 / variances
+    return (weights * values).sum(axis=0) / weights.sum(axis=0), len(weights) / weights.sum(axis=0)
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,7 @@ class SteadyPose:
         said = slice(ACROSS if reading.told is None else 0, None)
         rows = rows[said]
         state, covariance = self._ahead(stamp, claims)
-        off = values[said] - rows @ state
-        spread = rows @ covariance @ rows.T + np.diag(CAUTION * variances[said])
+        off, spread = self._filter.compare(state, covariance, rows, values[said], np.diag(CAUTION * variances[said]))
         if (np.abs(off) > gate * np.sqrt(np.diag(spread))).any():
             self.doubted = stamp if self.doubted is None else self.doubted
             return False
@@ -118,8 +117,8 @@ class SteadyPose:
         known, self.felt = self._filter, True
         rows = np.zeros((1, 8))
         rows[0, HEIGHT] = 1.0
-        spread = rows @ known.covariance @ rows.T + deviation**2
-        known.take(known.time, known.state, known.covariance, rows, np.array([height - self.height]), spread)
+        now = known.state, known.covariance
+        known.take(known.time, *now, rows, *known.compare(*now, rows, np.array([height]), deviation**2))
 
     def _ahead(self, stamp, claims):
         span = max(stamp - self._filter.time, 0.0)
