@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jepa_ros.control.bar import GRASP
 from jepa_ros.control.calibration import Calibration
-from jepa_ros.control.intercept import GRASP
 from jepa_ros.control.path import PredictedPath
 
 S = 1_000_000_000

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jepa_ros.control.bar import bar
 from jepa_ros.control.belt_motion import BeltMotion, MotionSettings
 from jepa_ros.control.calibration import Calibration
 from jepa_ros.control.path import PredictedPath, PredictionError
 from jepa_ros.control.steady_pose import PoseReading, SteadyPose
 
-GRASP = 'grasp'  # the attribute that is understood: cos 2ψ, sin 2ψ, height above the belt in m
 MISREAD = 8.0  # standard deviations up to which a bin that moves on as before is misread rather than another
 SEEN = 0.03  # m along the belt: of a handle whose place is less certain, direction and height are guesses
 STEP = 0.02  # s between the instants that an intercept is looked for at
@@ -134,8 +134,8 @@ class HandleTrack:
 
         :param path: newer than those before, else it is passed over.
         :param calibration: of the camera now.
-        :raises CalibrationError: its points do not lie on the plane of the handles.
-        :raises PredictionError: its attribute `grasp` has not three elements.
+        :raises CalibrationError: its points do not lie on the plane of the handles, or their feet on the belt.
+        :raises PredictionError: an attribute is not as `bar.bar` takes it.
         """
         settings, steady = self.settings, self._steady
         if steady is not None:
@@ -145,8 +145,8 @@ class HandleTrack:
             if after > settings.memory:
                 self.reset()
                 steady = None
-        told = self._told(path)
         height = settings.handle_height if steady is None else steady.height
+        told = self._told(path, calibration, height)
         places, variances, lean = self._places(path, calibration, height)  # raises before anything is taken in
         if steady is None:
             self._origin_ns = path.stamp_ns
@@ -224,16 +224,10 @@ class HandleTrack:
         height = settings.handle_height, settings.handle_spread
         return SteadyPose(stamp, settings.lane, height, yaw)
 
-    def _told(self, path: PredictedPath) -> tuple[np.ndarray, ...]:
+    def _told(self, path: PredictedPath, calibration: Calibration, height: float) -> tuple[np.ndarray, ...]:
         """Return what the bundle says of the bar, mean and variance over the horizons, [3] each; or nothing."""
-        grasp = path.attributes.get(GRASP)
-        if grasp is None:
-            return ()
-        if grasp[0].shape[1] != 3:
-            raise PredictionError(
-                f"expected the attribute '{GRASP}' to have 3 elements, found {grasp[0].shape[1]}"
-            )
-        return _over_horizons(grasp[0], np.maximum(grasp[1], 1e-4) ** 2)
+        told = bar(path, calibration, self.settings.belt_height, height)
+        return () if told is None else _over_horizons(told[0], told[1] ** 2)
 
     def _places(self, path: PredictedPath, calibration: Calibration, height: float):
         """

@@ -48,7 +48,8 @@ class Architecture:
     :param layers: L
     :param heads: attention heads
     :param mlp_width: hidden width of the feed-forward layers
-    :param stem: how patches become tokens: ``linear``, one projection, or ``hierarchical``, in steps
+    :param stem: how patches become tokens: ``linear``, one projection, ``hierarchical``, in steps, or
+        ``convolutional``, in steps and with convolutions beside them
     """
 
     layers: int
@@ -118,12 +119,14 @@ class ReadoutSpec:
     :param quantity: ``image_point``
     :param attributes: name and length of vectors that are true of that point and told with it, in the order of
         the graph's outputs ``attributes`` and ``attributes_std``; without any it has no such outputs
+    :param offsets: which of these tell where another point lies from that point, in the model's picture
     """
 
     name: str
     publish: str
     quantity: str
     attributes: dict[str, int] = field(default_factory=dict)
+    offsets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -269,6 +272,9 @@ class Manifest:
             _one_of('readout.quantity', self.readout.quantity, ('image_point',))
             for name, length in self.readout.attributes.items():
                 _positive(f'readout.attributes.{name}', length)
+            for name in self.readout.offsets:
+                found = self.readout.attributes.get(name)
+                _expect(found == 2, 'readout.offsets', f'attributes of length 2 (not {name})', found)
         _one_of('weights.which', self.weights.which, WEIGHTS)
         _sha256('weights.sha256', self.weights.sha256)
         self._validate_files()

@@ -31,7 +31,7 @@ class Reading:
 
     :param points: float32 [K, 2], x and y in 0..1 of the received image
     :param covariances: float32 [K, 2, 2]
-    :param attributes: those that the manifest names
+    :param attributes: those that the manifest names; its offsets are in units of the received image, as points are
     """
 
     points: np.ndarray
@@ -102,7 +102,9 @@ class Readout:
         attributes, first = {}, 0
         for name, length in self._told.items():
             chosen = slice(first, first := first + length)
-            attributes[name] = Attribute(outputs['attributes'][:, chosen], outputs['attributes_std'][:, chosen])
+            unit = scale if name in self.manifest.readout.offsets else 1
+            attributes[name] = Attribute(unit * outputs['attributes'][:, chosen],
+                                         unit * outputs['attributes_std'][:, chosen])
         return Reading(outputs['point'] * scale + offset, outputs['cov'] * scale[:, None] * scale, attributes)
 
     def _to_received(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jepa_ros.control.bar import GRASP, bar
 from jepa_ros.control.calibration import Calibration, CalibrationError
-from jepa_ros.control.intercept import GRASP
 from jepa_ros.control.path import PredictedPath
 from jepa_ros.engine.readout import Reading
 from jepa_ros.evaluation.rollout_kalman import KalmanSettings, PlaneKalman
@@ -104,15 +104,23 @@ class Seeing(Contender):
     def _judge(self, sight: Sight, camera: Calibration) -> PredictedPath | None:
         """Return the path that follows from what was read."""
 
+    def _told(self, sight: Sight, camera: Calibration) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what is told of the bar, see `bar`; None where that is nothing, or leads beside the belt."""
+        try:
+            return bar(_path(sight), camera, BELT_TOP, self.height)
+        except CalibrationError:
+            return None
+
     def _first(self, sight: Sight, camera: Calibration, height: float | None = None) -> _Measured | None:
         """
         Return the first horizon on the belt; None where the ray does not meet it.
 
         :param height: m above the belt; None: as read.
         """
-        reading, told = sight.reading, sight.reading.attributes.get(GRASP)
+        reading = sight.reading
         if height is None:
-            height = self.height if told is None else float(told.mean[0, 2])
+            told = self._told(sight, camera)
+            height = self.height if told is None else float(told[0][0, 2])
         try:
             there = camera.on_plane(reading.points[:1], BELT_TOP + height)
         except CalibrationError:
@@ -137,9 +145,13 @@ class Forecasting(Seeing):
     """The bundle itself: what its forecaster and readout say of every horizon."""
 
     def _judge(self, sight, camera):
-        reading = sight.reading
-        attributes = {name: (told.mean, told.std) for name, told in reading.attributes.items()}
-        return PredictedPath(sight.stamp_ns, sight.horizons, reading.points, reading.covariances, attributes)
+        return _path(sight)
+
+
+def _path(sight: Sight) -> PredictedPath:
+    reading = sight.reading
+    attributes = {name: (told.mean, told.std) for name, told in reading.attributes.items()}
+    return PredictedPath(sight.stamp_ns, sight.horizons, reading.points, reading.covariances, attributes)
 
 
 class HoldLast(Seeing):
@@ -182,14 +194,14 @@ class Kalman(Seeing):
     def reset(self) -> None:
         super().reset()
         self._filter = PlaneKalman(self._settings)
-        self._told: _Average | None = None
+        self._average: _Average | None = None
 
     def _judge(self, sight, camera):
         now = sight.stamp_ns / 1e9
         self._measure(sight, camera, now)
         if self._filter.time is None:
             return None
-        height = BELT_TOP + (self.height if self._told is None else self._told.mean[2])
+        height = BELT_TOP + (self.height if self._average is None else self._average.mean[2])
         predicted = [self._filter.predict(now + lead) for lead in sight.horizons]
         try:
             points = camera.to_image([(*place, height) for place, _ in predicted])
@@ -198,23 +210,23 @@ class Kalman(Seeing):
             return None
         covariances = by_place @ [covariance for _, covariance in predicted] @ by_place.transpose(0, 2, 1)
         attributes = {}
-        if self._told is not None:
+        if self._average is not None:
             every = (len(points), 1)
-            attributes[GRASP] = np.tile(self._told.mean, every), np.tile(self._told.std, every)
+            attributes[GRASP] = np.tile(self._average.mean, every), np.tile(self._average.std, every)
         return PredictedPath(sight.stamp_ns, sight.horizons, points, covariances, attributes)
 
     def _measure(self, sight: Sight, camera: Calibration, now: float) -> None:
         filter_, begun = self._filter, self._filter.begun
-        averaged = None if self._told is None else float(self._told.mean[2])
+        averaged = None if self._average is None else float(self._average.mean[2])
         first = self._first(sight, camera, averaged)
         if first is None or filter_.time is None and not first.certain:
             return
         taken = filter_.measure(now + sight.horizons[0], first.place, first.covariance)
-        told = sight.reading.attributes.get(GRASP)
+        told = self._told(sight, camera)
         if taken and told is not None:
             if filter_.begun != begun:  # another bin, with another handle
-                self._told = _Average()
-            self._told.add(told.mean[0].astype(float), told.std[0].astype(float))
+                self._average = _Average()
+            self._average.add(told[0][0], told[1][0])
 
 
 class _Average:

@@ -101,7 +101,9 @@ def describe(config, model, state, name, sha256, precision='fp32'):
             encoder.width,
         )
     if forecaster and model.readout is not None:
-        readout = ReadoutSpec(config.readout.name, 'dense', 'image_point', dict(config.readout.attributes))
+        attributes = dict(config.readout.attributes)
+        offsets = tuple(name for name in attributes if name not in config.data.vectors)
+        readout = ReadoutSpec(config.readout.name, 'dense', 'image_point', attributes, offsets)
     return Manifest(
         format=FORMAT,
         name=name,

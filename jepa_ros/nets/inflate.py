@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start a video encoder from an image encoder's weights."""
+"""Start an encoder from weights of another kind: a video encoder from an image encoder's, or one with another stem."""
 
 from jepa_ros.errors import JepaError
 
 #: What sees the pixels first: the embedding of a linear stem, the first layer of a hierarchical one.
-PATCH_EMBEDDINGS = ('patch_embed.weight', 'patch_embed.0.weight')
+PATCH_EMBEDDINGS = ('patch_embed.weight', 'patch_embed.0.weight', 'patch_embed.hierarchical.0.weight')
+DETAILS = 'patch_embed.details.'  # of a convolutional stem, which holds a hierarchical one
 
 
 def patch_embedding(state):
@@ -38,4 +39,24 @@ def inflate_from_image(state, tubelet):
             f'expected the weights of an image encoder, with {" or ".join(PATCH_EMBEDDINGS)} [D, 3, 1, side, '
             f'side], found {shape or "no such weight"}'
         )
-    return {**state, name: state[name].repeat(1, 1, tubelet, 1, 1) / tubelet}
+    inflated = {**state, name: state[name].repeat(1, 1, tubelet, 1, 1) / tubelet}
+    first = f'{DETAILS}0.weight'
+    if first in state:  # [D, 3, side, side]: the frames of a colour are side by side
+        inflated[first] = state[first].repeat_interleave(tubelet, 1) / tubelet
+    return inflated
+
+
+def with_details(state, encoder):
+    """
+    The weights of an encoder with a hierarchical stem as those of one with a convolutional stem.
+
+    :param state: state dict of the one; it is not changed.
+    :param encoder: the other, an `Encoder`, from which the convolutions come.
+    :returns: state dict; `state` itself where the encoder's stem is another, or its weights have convolutions already.
+    """
+    own = encoder.state_dict()
+    details = {name: value for name, value in own.items() if name.startswith(DETAILS)}
+    if not details or DETAILS + '0.weight' in state:
+        return state
+    moved = {name.replace('patch_embed.', 'patch_embed.hierarchical.'): value for name, value in state.items()}
+    return moved | details

@@ -5,36 +5,39 @@ The readout: futures to one image point and its covariance per horizon, and what
 Every token votes with a Gaussian (its own centre plus an offset, and a covariance) and a weight; the answer
 is the mean and covariance of that mixture. Where the tokens disagree the covariance grows by itself, and a
 hidden object can be placed between tokens. Attributes, such as how a handle is turned, are read by a part of its
-own from the tokens around that point.
+own from what lies around that point.
 """
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from jepa_ros.nets import rotary as rope
 from jepa_ros.nets.forecaster import DtEmbedding
-from jepa_ros.nets.vit import NORM_EPS, Block, initialise
+from jepa_ros.nets.vit import NORM_EPS, Block, ChannelNorm, initialise
 
 MIN_STD = (
     0.003  # of the image: below the size of a pixel of any encoder, so that the likelihood stays bounded
 )
 FIRST_STD = 0.1  # of a vote before training, of the image
-NEAR = 0.75  # tokens, standard deviation of the window around a point from which its attributes are read
 LOG_RANGE = 4.0  # ln of the factor by which a deviation may be smaller or larger than the spread of the labels
-FAR = 3.0  # tokens, beyond which a token is told no more than that it is far from the point
+CELLS, CHANNELS = 4, 16  # cells on each side of a token, and what is said of each
+WINDOW = (20, 12)  # cells around a point from which its attributes are read: five tokens high, three wide
+HIDDEN = 128
 
 
-class Reader(nn.Module):
+class PointReadout(nn.Module):
     """
-    Transformer blocks over the tokens of one slice of futures.
+    Transformer blocks over the tokens of one slice of futures, and what each of them votes for.
 
     :param encoder: the `EncoderConfig` whose futures it reads.
     :param future_dim: D_future; `width`, `depth`, `heads`: of the blocks.
+    :param attributes: A, numbers that it tells besides the point.
     """
 
-    def __init__(self, encoder, future_dim, width, depth, heads):
+    def __init__(self, encoder, future_dim, width=96, depth=2, heads=3, attributes=0):
         super().__init__()
         self.encoder, self.head_dim = encoder, width // heads
         self.norm_in = nn.LayerNorm(future_dim, eps=NORM_EPS)
@@ -42,17 +45,24 @@ class Reader(nn.Module):
         self.dt = DtEmbedding(width)
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.vote = nn.Linear(width, 6)  # weight, offset x and y, lower triangle of the vote's covariance
+        # ln of the factor on the covariance that validation asks for: at dt = 0, and its slope per second.
+        self.register_buffer('calibration', torch.zeros(2))
+        initialise(self, self.blocks)
+        # A vote that began as narrow as MIN_STD would pull at the nearest token alone, and hard.
+        nn.init.constant_(self.vote.bias[3:4].data, FIRST_STD)
+        nn.init.constant_(self.vote.bias[5:6].data, FIRST_STD)
+        self.attributes = AttributeReadout(encoder, future_dim, attributes) if attributes else None
 
-    def read(self, futures, dt, more=0.0):
+    def read(self, futures, dt):
         """
         :param futures: float [K, N, D_future]; `dt`: float [K], seconds.
-        :param more: float [K, N, width], what else is known of the tokens.
         :returns: float [K, N, width].
         """
         horizons, n = futures.shape[:2]
         ids = torch.arange(n, device=futures.device).expand(horizons, -1)
         table = rope.token_table(torch.zeros_like(dt)[:, None], ids, self.encoder.grid, self.head_dim)
-        x = self.embed(self.norm_in(futures)) + self.dt(dt)[:, None] + more
+        x = self.embed(self.norm_in(futures)) + self.dt(dt)[:, None]
         for block in self.blocks:
             x = block(x, table)
         return self.norm(x)
@@ -62,27 +72,6 @@ class Reader(nn.Module):
         rows, columns = self.encoder.grid
         ids = torch.arange(futures.shape[1], device=futures.device)
         return torch.stack(((ids % columns + 0.5) / columns, (ids // columns + 0.5) / rows), -1).to(futures.dtype)
-
-
-class PointReadout(Reader):
-    """
-    :param encoder: the `EncoderConfig` whose futures it reads.
-    :param future_dim: D_future.
-    :param attributes: A, numbers that it tells besides the point.
-    """
-
-    def __init__(self, encoder, future_dim, width=96, depth=2, heads=3, attributes=0):
-        super().__init__(encoder, future_dim, width, depth, heads)
-        self.vote = nn.Linear(width, 6)  # weight, offset x and y, lower triangle of the vote's covariance
-        # ln of the factor on the covariance that validation asks for: at dt = 0, and its slope per second.
-        self.register_buffer('calibration', torch.zeros(2))
-        initialise(self, self.blocks)
-        # A vote that began as narrow as MIN_STD would pull at the nearest token alone, and hard.
-        nn.init.constant_(self.vote.bias[3:4].data, FIRST_STD)
-        nn.init.constant_(self.vote.bias[5:6].data, FIRST_STD)
-        self.attributes = (
-            AttributeReadout(encoder, future_dim, width, depth, heads, attributes) if attributes else None
-        )
 
     def forward(self, futures, dt, votes=False):
         """
@@ -138,28 +127,39 @@ class PointReadout(Reader):
         return votes._replace(mean=mean, std=std)
 
 
-class AttributeReadout(Reader):
+class AttributeReadout(nn.Module):
     """
-    Numbers that are true of a point, from the tokens around it.
+    Numbers that are true of a point, from what lies around it.
 
-    Its blocks are its own: where one set of blocks answered for the point as well, the gradient of the point's
-    likelihood, which grows as the point becomes sharp, left the attributes unlearned. The deviation is told of
-    features that its likelihood does not change, so that it cannot buy a good likelihood with a worse mean (Stirn et
-    al. 2023, "Faithful heteroscedastic regression with neural networks").
+    Every token is unfolded into cells, finer than itself, and a window of cells is cut out around the point, to less than
+    a cell (as spatial transformers do, Jaderberg et al. 2015): whatever the point is of lies at the same place of the
+    window, and plain convolutions read it. Blocks over tokens, which see the same thing anew at every place within a
+    token, took many times as long to learn the same.
 
-    :param attributes: A, how many; others as for `Reader`.
+    It is a part of its own: where one network answered for the point as well, the gradient of the point's likelihood,
+    which grows as the point becomes sharp, left the attributes unlearned. The deviation is told of features that its
+    likelihood does not change, so that it cannot buy a good likelihood with a worse mean (Stirn et al. 2023, "Faithful
+    heteroscedastic regression with neural networks").
+
+    :param encoder: the `EncoderConfig` whose futures it reads.
+    :param future_dim: D_future.
+    :param attributes: A, how many.
     """
 
-    def __init__(self, encoder, future_dim, width, depth, heads, attributes):
-        super().__init__(encoder, future_dim, width, depth, heads)
-        self.offset = nn.Linear(2, width)  # the point, as a token sees it
-        self.mean, self.log_std = nn.Linear(width, attributes), nn.Linear(width, attributes)
+    def __init__(self, encoder, future_dim, attributes):
+        super().__init__()
+        self.grid = encoder.grid
+        self.unfold = nn.Sequential(nn.LayerNorm(future_dim, eps=NORM_EPS), nn.Linear(future_dim, CELLS**2 * CHANNELS))
+        layers, before, (rows, columns) = [], CHANNELS + 2, WINDOW
+        for channels, stride in ((64, 1), (64, 2), (96, 2)):
+            layers += [nn.Conv2d(before, channels, 3, stride, 1), ChannelNorm(channels, eps=NORM_EPS), nn.GELU()]
+            before = channels
+        self.look = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * (rows // 4) * (columns // 4), HIDDEN))
+        self.dt = DtEmbedding(HIDDEN)
+        self.mean, self.log_std = nn.Linear(HIDDEN, attributes), nn.Linear(HIDDEN, attributes)
         # Middle and spread of the training labels: the units that the heads above compute in.
         self.register_buffer('middle', torch.zeros(attributes))
         self.register_buffer('unit', torch.ones(attributes))
-        for parameter in self.parameters():
-            if parameter.ndim == 2:
-                nn.init.xavier_uniform_(parameter)
         nn.init.zeros_(self.log_std.weight)  # as much as the labels spread
         nn.init.zeros_(self.log_std.bias)
 
@@ -168,19 +168,44 @@ class AttributeReadout(Reader):
         self.middle.copy_(torch.as_tensor(middle))
         self.unit.copy_(torch.as_tensor(unit))
 
+    def window(self, futures, point):
+        """
+        Cells around a point, linear between cells, and nothing beyond the picture.
+
+        :param futures: float [K, N, D_future]; `point`: float [K, 2], x and y in 0..1 of the model's image.
+        :returns: float [K, CHANNELS, *WINDOW].
+        """
+        rows, columns = self.grid
+        cells = self.unfold(futures).unflatten(1, (rows, columns)).unflatten(-1, (CELLS, CELLS, CHANNELS))
+        cells = cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)  # [K, CHANNELS, rows, columns] of cells
+        down = _between(point[:, 1] * (rows * CELLS), WINDOW[0], rows * CELLS)
+        across = _between(point[:, 0] * (columns * CELLS), WINDOW[1], columns * CELLS)
+        return down[:, None] @ cells @ across[:, None].transpose(-1, -2)
+
     def forward(self, futures, dt, point):
         """
         :param futures: float [K, N, D_future]; `dt`: float [K], seconds.
         :param point: float [K, 2], x and y in 0..1 of the model's image.
         :returns: mean and standard deviation, float [K, A] each.
         """
-        rows, columns = self.encoder.grid
-        away = (self.centres(futures) - point[:, None]) * futures.new_tensor((columns, rows))
-        near = (-0.5 * away.square().sum(-1) / NEAR**2).softmax(1)[..., None]
-        x = self.read(futures, dt, self.offset(away.clamp(-FAR, FAR)))
-        mean = (near * self.mean(x)).sum(1)
-        log_std = (near * self.log_std(x.detach())).sum(1)
-        return self.middle + self.unit * mean, self.unit * log_std.clamp(-LOG_RANGE, LOG_RANGE).exp()
+        seen = self.window(futures, point)
+        place = (point - 0.5)[:, :, None, None].expand(-1, -1, *WINDOW)
+        x = F.gelu(self.look(torch.cat((seen, place), 1)) + self.dt(dt))
+        log_std = self.log_std(x.detach()).clamp(-LOG_RANGE, LOG_RANGE)
+        return self.middle + self.unit * self.mean(x), self.unit * log_std.exp()
+
+
+def _between(at, wanted, given):
+    """
+    Weights of a linear interpolation along one axis.
+
+    :param at: float [K], the middle of the window in cells, 0 at the first one's edge.
+    :param wanted: of the window, in cells; `given`: of the picture.
+    :returns: float [K, wanted, given].
+    """
+    centres = torch.arange(given, device=at.device, dtype=at.dtype) + 0.5
+    places = at[:, None] + torch.arange(wanted, device=at.device, dtype=at.dtype) - (wanted - 1) / 2
+    return (1 - (places[:, :, None] - centres).abs()).clamp_min(0)
 
 
 class Votes(NamedTuple):

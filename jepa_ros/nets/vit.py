@@ -20,8 +20,10 @@ from jepa_ros.nets import rotary as rope
 from jepa_ros.nets import sizes
 
 NORM_EPS = 1e-6
-STEMS = ('linear', 'hierarchical')
+STEMS = ('linear', 'hierarchical', 'convolutional')
 CELL = 4  # px, side of what a hierarchical stem looks at first
+FIRST = 32  # channels of the first convolutions; twice as many after each step down
+START = 0.1  # what the convolutions' tokens begin with, of the usual
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class EncoderConfig:
     :param tubelet: frames joined into one slice of tokens; 1 makes an image encoder.
     :param window: slices a token may attend to, its own included (block-causal); 0 for bidirectional.
     :param slice_period: nominal time between slices in seconds, the unit of the time axis.
-    :param stem: `linear`, one projection of a patch as in the papers; `hierarchical`, see `hierarchical_stem`.
+    :param stem: `linear`, one projection of a patch as in the papers; `hierarchical`, see `hierarchical_stem`;
+        `convolutional`, see `ConvolutionalStem`.
     """
 
     size: str = 'tiny'
@@ -57,7 +60,7 @@ class EncoderConfig:
         cells = self.patch // CELL
         if self.stem not in STEMS or self.stem != 'linear' and (self.patch % CELL or cells & (cells - 1)):
             raise JepaError(
-                f'stem must be linear, or hierarchical with a patch of {CELL}, 8, 16, 32, ... pixels; found '
+                f'stem must be linear, or another one with a patch of {CELL}, 8, 16, 32, ... pixels; found '
                 f'{self.stem} with {self.patch}'
             )
 
@@ -77,7 +80,7 @@ class EncoderConfig:
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of float [B, C, T, H, W]."""
+    """LayerNorm over the channels of float [B, C, ...]."""
 
     def forward(self, x):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
@@ -101,6 +104,41 @@ def hierarchical_stem(width, patch, tubelet):
         join = nn.Conv3d(before, after, (1, 2, 2), stride=(1, 2, 2))
         layers += [ChannelNorm(before, eps=NORM_EPS), nn.GELU(), join]
     return nn.Sequential(*layers)
+
+
+class ConvolutionalStem(nn.Module):
+    """
+    A hierarchical stem, and beside it convolutions of 3x3 that overlap and look over the border of a patch.
+
+    Where an edge lies, to less than a pixel, is seen by convolutions of one patch as of any other, and how far one
+    edge is from another across patches too; a transformer has to learn it for every pair of places. (Early
+    convolutions: Xiao et al. 2021, "Early convolutions help transformers see better".) `Encoder.forward` blanks the
+    pixels of dropped tokens first, so that nothing of them is left in the others.
+
+    Parts and sizes follow from the patch: a step down to half the size, and a convolution more, until one step is left,
+    which gives the tokens. It adds to the tokens of the hierarchical stem and begins small, so that training can go
+    on from an encoder that has the hierarchical stem alone.
+    """
+
+    def __init__(self, width, patch, tubelet):
+        super().__init__()
+        self.tubelet, self.hierarchical = tubelet, hierarchical_stem(width, patch, tubelet)
+        layers, before = [], 3 * tubelet
+        for step in range(patch.bit_length() - 2):
+            channels = min(FIRST << step, width)
+            for source, stride in ((before, 2), (channels, 1)):
+                layers += [nn.Conv2d(source, channels, 3, stride, 1), ChannelNorm(channels, eps=NORM_EPS), nn.GELU()]
+            before = channels
+        last = nn.Conv2d(before, width, 3, 2, 1)
+        last.weight.data.mul_(START)
+        nn.init.zeros_(last.bias)
+        self.details = nn.Sequential(*layers, last)
+
+    def forward(self, frames):
+        """:param frames: float [B, 3, F, H, W]; returns float [B, width, F / tubelet, H / patch, W / patch]."""
+        slices = frames.unflatten(2, (-1, self.tubelet)).transpose(1, 2)  # [B, T, 3, tubelet, H, W]
+        details = self.details(slices.flatten(2, 3).flatten(0, 1))
+        return self.hierarchical(frames) + details.unflatten(0, slices.shape[:2]).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -170,6 +208,22 @@ def initialise(module, depth_of=None):
             layer.weight.data.div_((2.0 * index) ** 0.5)
 
 
+def blanked(frames, ids, config):
+    """
+    Frames without the pixels of the tokens that are dropped: 0 there, which is the mean of all pictures.
+
+    :param frames: float [B, 3, F, height, width], normalised; `ids`: int64 [B, M], the tokens to keep.
+    :param config: `EncoderConfig`.
+    :returns: float, as `frames`.
+    """
+    slices = frames.shape[2] // config.tubelet
+    kept = frames.new_zeros(len(frames), slices * config.tokens).scatter_(1, ids, 1.0)
+    kept = kept.unflatten(1, (1, slices, *config.grid))
+    for axis, times in ((2, config.tubelet), (3, config.patch), (4, config.patch)):
+        kept = kept.repeat_interleave(times, axis)
+    return frames * kept
+
+
 def block_causal_mask(ids, tokens, window):
     """
     Which token may attend to which.
@@ -202,7 +256,8 @@ class Encoder(nn.Module):
         if config.stem == 'linear':
             self.patch_embed = nn.Conv3d(3, self.width, kernel, stride=kernel)
         else:
-            self.patch_embed = hierarchical_stem(self.width, config.patch, config.tubelet)
+            stem = hierarchical_stem if config.stem == 'hierarchical' else ConvolutionalStem
+            self.patch_embed = stem(self.width, config.patch, config.tubelet)
         self.blocks = nn.ModuleList(
             Block(size.width, size.heads, size.mlp_width) for _ in range(config.depth or size.depth)
         )
@@ -230,10 +285,13 @@ class Encoder(nn.Module):
             default.
         :returns: float [B, M, D], after the final norm.
         """
-        x = self.embed(frames)
         if ids is None:
+            x = self.embed(frames)
             ids = self.all_ids(len(x), times.shape[1], x.device)
         else:
+            if self.config.stem == 'convolutional':
+                frames = blanked(frames, ids, self.config)
+            x = self.embed(frames)
             x = x.gather(1, ids[..., None].expand(-1, -1, x.shape[-1]))
         rotary = rope.token_table(times / self.config.slice_period, ids, self.config.grid, self.head_dim)
         mask = block_causal_mask(ids, self.config.tokens, self.config.window)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_ros.sim.cell import ConveyorCell
-from jepa_ros.sim.truth import Pose
+from jepa_ros.sim.truth import CameraModel, Pose, Truth
 from jepa_ros.sim.world import BELT_TOP
 
 HANDLE_TOPIC = '/sim/handle'
@@ -45,7 +45,8 @@ def labels(cell: ConveyorCell) -> list[Label]:
     """Return the labels of the current frame.
 
     /sim/handle: x, y in 0..1 of the image, z 1 visible, 0 hidden; left out while it is not in the picture.
-    All else comes with every frame: /sim/grasp (see `grasp`), /sim/handle_pose, /sim/camera_pose (world), /sim/handle_in_camera,
+    All else comes with every frame: /sim/grasp (how the bar is turned, see `grasp`), /sim/handle_pose, /sim/camera_pose
+    (world), /sim/handle_in_camera, /sim/foot_in_camera (the place on the belt straight below the handle),
     /sim/visibility (share of the grip bar), /sim/bins (how many can be seen), /sim/category and /sim/colour
     (of these, from left to right), /sim/state (of the bin), /sim/belt, /sim/contact, /sim/event (since the
     frame before), /sim/action, /sim/violation, /sim/taken (how many so far); several are joined with a comma,
@@ -66,9 +67,10 @@ def labels(cell: ConveyorCell) -> list[Label]:
     joints = cell.joint_names, cell.joint_positions, cell.joint_velocities
     return [
         *point,
-        Label('/sim/grasp', 'Float64MultiArray', grasp(truth.handle)),
+        Label('/sim/grasp', 'Float64MultiArray', grasp(truth.handle)[:2]),
         Label('/sim/handle_pose', 'PoseStamped', truth.handle, 'world'),
         Label('/sim/handle_in_camera', 'PoseStamped', truth.handle_in_camera, optical),
+        Label('/sim/foot_in_camera', 'PoseStamped', foot_in_camera(truth, camera), optical),
         Label('/sim/camera_pose', 'PoseStamped', camera.pose, 'world'),
         Label('/sim/visibility', 'Float32', float(truth.visibility)),
         Label('/sim/bins', 'Int32', len(truth.bins)),
@@ -86,6 +88,17 @@ def labels(cell: ConveyorCell) -> list[Label]:
         Label('/arm/twist', 'TwistStamped', tuple(map(float, cell.twist)), 'world'),
         Label('/arm/gripper', 'Float64MultiArray', (cell.opening,)),
     ]
+
+
+def foot_in_camera(truth: Truth, camera: CameraModel) -> Pose:
+    """
+    Return the place on the belt straight below the handle in the camera's optical frame, as the handle is turned.
+
+    How far a handle is from it in the picture tells how high the handle is to whoever knows the camera, and can be
+    learned from pictures of cameras that are not all alike; metres cannot.
+    """
+    below = np.array([*truth.handle.position[:2], BELT_TOP])
+    return Pose(camera.to_camera(below), truth.handle_in_camera.rotation)
 
 
 def grasp(handle: Pose) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jepa_ros.data.augment import OUTSIDE, VISIBLE, in_picture
+from jepa_ros.data.augment import NO_LABEL, OUTSIDE, VISIBLE, in_picture
 from jepa_ros.data.clips import Augment, ClipSampler
 from jepa_ros.data.sequences import assert_disjoint, load_sequences, matches
 from jepa_ros.errors import JepaError
@@ -153,9 +153,9 @@ class Clips:
         of, middles, units = self.config.readout, [np.zeros(0)], [np.zeros(0)]
         for name, length in of.attributes.items():
             found = [
-                sequence.vectors[name][in_picture(sequence.points[of.name][1])]
+                attribute(sequence, name, of.name)[in_picture(sequence.points[of.name][1])]
                 for sequence in self._sequences
-                if name in sequence.vectors and of.name in sequence.points
+                if (name in sequence.vectors or name in sequence.points) and of.name in sequence.points
             ]
             values = np.concatenate([np.zeros((0, length), np.float32), *found])
             known = values[~np.isnan(values).any(1)]
@@ -175,8 +175,8 @@ class Clips:
 
     def labels(self, clip):
         """
-        What the readout is to tell at the slices of a clip: the image point, then its attributes. A point that leaves
-        the picture is told until it is further off than BEYOND.
+        What the readout is to tell at the slices of a clip: the image point, then its attributes, see `attribute`. A
+        point that leaves the picture is told until it is further off than BEYOND.
 
         :returns: float32 [T, 2 + A], NaN where there is none.
         :raises JepaError: for an attribute that is longer or shorter than configured.
@@ -190,8 +190,9 @@ class Clips:
         parts = [found]
         for name, length in of.attributes.items():
             part = np.full((len(found), length), np.nan, np.float32)
-            if name in clip.vectors:
-                values = clip.vectors[name][tubelet - 1 :: tubelet]
+            values = attribute(clip, name, of.name)
+            if values is not None:
+                values = values[tubelet - 1 :: tubelet]
                 if values.shape[1] != length:
                     raise JepaError(
                         f'readout.attributes: expected {name} of length {length}, found {values.shape[1]} in '
@@ -200,6 +201,21 @@ class Clips:
                 part[:] = values
             parts.append(part)
         return np.concatenate(parts, 1)
+
+
+def attribute(of, name, point):
+    """
+    What is true of a labelled point: a vector, or where another labelled point lies from it.
+
+    :param of: a `Sequence` or `Clip`; `name`: of the vector or of the other point; `point`: name of the point.
+    :returns: float32 [T, P], NaN where unknown; None where there is no such label.
+    """
+    if name in of.vectors:
+        return of.vectors[name]
+    if name not in of.points or point not in of.points:
+        return None
+    (there, state), (here, _) = of.points[name], of.points[point]
+    return np.where((state == NO_LABEL)[:, None], np.float32(np.nan), there - here)
 
 
 def followed(xy, state):

@@ -96,7 +96,7 @@ class Encoder:
     stem: str = _key(
         'linear',
         'linear: a patch is projected at once, as in the papers; hierarchical: in steps, which finds small '
-        'things with less training',
+        'things with less training; convolutional: that, and convolutions beside it, which tell where edges lie',
     )
     tubelet: int = _key(2, 'frames in a slice of tokens')
     window: int = _key(8, 'slices a token sees, its own included: what a stream caches')
@@ -177,7 +177,9 @@ class Readout(Transformer):
     depth: int = _key(2, 'transformer blocks')
     name: str = _key('', 'which entry of data.labels; empty: none')
     attributes: dict[str, int] = _key(
-        {}, 'entries of data.vectors that are true of the point, and their lengths: it tells them too'
+        {},
+        'entries of data.vectors that are true of the point, and their lengths: it tells them too; or of '
+        'data.labels, length 2: where another point lies from it',
     )
 
 
@@ -356,10 +358,14 @@ class Config:
             raise JepaError(
                 f'readout.name must be a key of data.labels ({sorted(self.data.labels)}), found {of.name!r}'
             )
-        if not set(of.attributes) <= set(names) or min(of.attributes.values(), default=1) < 1:
+        others = sorted({*self.data.labels} - {of.name})
+        if any(
+            length < 1 or name not in names and (name not in others or length != 2)
+            for name, length in of.attributes.items()
+        ):
             raise JepaError(
-                f'readout.attributes takes keys of data.vectors ({names}) and their lengths, found '
-                f'{of.attributes}'
+                f'readout.attributes takes keys of data.vectors ({names}) and their lengths, and other keys of '
+                f'data.labels ({others}) with length 2, found {of.attributes}'
             )
         if of.attributes and self.data.flip:
             raise JepaError(

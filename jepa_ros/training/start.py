@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights to start from: another run's, a bundle's or published ones, an image encoder's for a video encoder too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.errors import JepaError
 from jepa_ros.nets.exported import read_weights
-from jepa_ros.nets.inflate import inflate_from_image, patch_embedding
+from jepa_ros.nets.inflate import inflate_from_image, patch_embedding, with_details
+from jepa_ros.nets.vit import Encoder
 from jepa_ros.paths import PathError
 from jepa_ros.training import model as models
 
@@ -16,7 +18,7 @@ PERMISSIVE = ('MIT', 'Apache-2.0')
 def start_from(model, config):
     """
     Copy the weights of `init_from` into a new model: encoder and target encoder, and from a checkpoint of
-    jepa train the smaller networks where they have the same shapes.
+    jepa train the smaller networks where they have the same shapes; of a readout the attributes need not.
 
     :param model: `model.Model`, changed in place; `config`: `config.Config`.
     :returns: names of the networks that were copied.
@@ -36,20 +38,31 @@ def start_from(model, config):
     copied = ['encoder']
     for name in ('predictor', 'forecaster', 'readout'):
         ours, theirs = getattr(model, name), getattr(found, name, None)
-        if (
-            ours is not None
-            and theirs is not None
-            and _shapes(ours.state_dict()) == _shapes(theirs.state_dict())
-        ):
-            ours.load_state_dict(theirs.state_dict())
+        if ours is not None and theirs is not None and _copy(ours, theirs.state_dict()):
             copied.append(name)
     return copied
+
+
+def _copy(network, weights):
+    """
+    Weights of another network into one of the same shapes. A readout that is to tell more goes on finding the point:
+    its attributes need not fit.
+
+    :returns: whether they were taken.
+    """
+    of = network.state_dict()
+    fit = {name: value for name, value in weights.items() if name in of and of[name].shape == value.shape}
+    if not fit.keys() >= {name for name, _ in network.named_parameters() if not name.startswith('attributes.')}:
+        return False
+    network.load_state_dict(fit, strict=False)  # a bundle has no calibration: it is computed anew
+    return True
 
 
 def _take_encoder(model, config, weights, path):
     """Into encoder and target encoder, an image encoder's inflated."""
     if config.encoder.tubelet > 1 and weights[patch_embedding(weights)].shape[2] == 1:
         weights = inflate_from_image(weights, config.encoder.tubelet)
+    weights = with_details(weights, model.encoder)
     _fits(weights, model.encoder.state_dict(), path)
     model.encoder.load_state_dict(weights)
     model.target.load_state_dict(weights)
@@ -57,7 +70,7 @@ def _take_encoder(model, config, weights, path):
 
 def _from_bundle(model, config):
     """
-    A bundle, one that ships too: its encoder, and forecaster and readout where they have the same shapes.
+    A bundle, one that ships too: its encoder, and forecaster and readout as from a checkpoint.
     """
     try:
         bundle = Bundle.load(config.init_from)
@@ -67,7 +80,8 @@ def _from_bundle(model, config):
             f'file and no bundle {config.init_from}'
         ) from error
     _licensed(bundle.manifest.weights.licence, bundle.manifest.name, config)
-    weights = read_weights(bundle.encoder, model.encoder)
+    stem = bundle.manifest.architecture.stem if bundle.manifest.architecture else model.encoder_config.stem
+    weights = read_weights(bundle.encoder, Encoder(replace(model.encoder_config, stem=stem)))
     if not weights:
         raise JepaError(f'expected in {bundle.encoder} the encoder of a bundle of jepa train, found other weights')
     _take_encoder(model, config, weights, bundle.encoder)
@@ -76,9 +90,7 @@ def _from_bundle(model, config):
         ours, graph = getattr(model, name), getattr(bundle, name)
         if ours is None or graph is None:
             continue
-        theirs = read_weights(graph, ours)
-        if _shapes(dict(ours.named_parameters())).items() <= _shapes(theirs).items():
-            ours.load_state_dict(theirs, strict=False)  # the readout's calibration is computed anew
+        if _copy(ours, read_weights(graph, ours)):
             copied.append(name)
     return copied
 

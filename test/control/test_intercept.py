@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from riding import BELT_TOP, HORIZONS, Handle, camera, instant
 
+from jepa_ros.control.bar import GRASP
 from jepa_ros.control.calibration import CalibrationError
-from jepa_ros.control.intercept import GRASP, Arm, HandleTrack, TrackSettings, intercept
+from jepa_ros.control.intercept import Arm, HandleTrack, TrackSettings, intercept
 from jepa_ros.control.path import PredictedPath, PredictionError
 
 OPEN = TrackSettings(lane=(0.0, 10.0), handle_spread=10.0)  # nothing is known beforehand
@@ -159,8 +160,8 @@ def test_it_says_what_it_cannot_read():
         HandleTrack(OPEN).at(instant(0))
     assert HandleTrack(OPEN).span_ns == (0, 0) and HandleTrack(OPEN).instants_ns == []
     path = Handle().path(0.0)
-    wrong = replace(path, attributes={GRASP: tuple(v[:, :2] for v in path.attributes[GRASP])})
-    with pytest.raises(PredictionError, match='3 elements, found 2'):
+    wrong = replace(path, attributes={GRASP: tuple(v[:, :1] for v in path.attributes[GRASP])})
+    with pytest.raises(PredictionError, match='2 or 3 elements, found 1'):
         HandleTrack(OPEN).add(wrong, camera())
     sky = PredictedPath(path.stamp_ns, HORIZONS, path.points - (0, 2), path.covariances)
     with pytest.raises(CalibrationError):

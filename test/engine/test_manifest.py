@@ -113,6 +113,7 @@ WRONG = [
     ('readout', None, 'expected none for files.readout.onnx .* found one'),
     ('readout.publish', 'pooled', 'one of dense, grid for readout.publish'),
     ('readout.quantity', 'pose', 'one of image_point for readout.quantity'),
+    ('readout.offsets', ['foot'], r'attributes of length 2 \(not foot\) for readout.offsets'),
     ('weights.which', 'student', 'one of encoder, target_encoder, ema_encoder for weights.which'),
     ('weights.sha256', 'abc', '64 hexadecimal digits of a sha256 for weights.sha256'),
     ('files', {}, 'expected an entry for files.encoder.onnx .* found none'),

@@ -19,12 +19,14 @@ from recorded import write_video  # noqa: E402
 
 from jepa_ros.clip import Frames  # noqa: E402
 from jepa_ros.engine.manifest import BundleError  # noqa: E402
+from jepa_ros.engine.readout import Readout  # noqa: E402
 from jepa_ros.engine.session import open_session  # noqa: E402
 from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.export import bundle as exporting  # noqa: E402
 from jepa_ros.export import fidelity, precision  # noqa: E402
 from jepa_ros.export.clips import Clips  # noqa: E402
-from jepa_ros.images import fit  # noqa: E402
+from jepa_ros.images import centre_crop, fit  # noqa: E402
+from jepa_ros.latents import Futures, token_centres  # noqa: E402
 from jepa_ros.nets.vit import normalise_output  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
@@ -89,6 +91,33 @@ def test_the_session_equals_one_block_causal_pass_of_torch_with_dropped_and_jitt
         context, (times[:, -3:] - times[:, -1:]).float(), torch.from_numpy(horizons)[None]
     )
     assert np.abs(futures.tokens - expected[0].numpy()).max() < 1e-3
+
+
+def test_what_is_told_of_the_point_goes_into_the_picture_that_was_received(tmp_path, checkpoint):
+    """Where another point lies from it is told in units of the received image; how it is turned is what it is."""
+    labels, vectors = {'handle': '/sim/handle', 'foot': '/sim/foot'}, {'grasp': '/sim/grasp'}
+    data = {'slices': 6, 'labels': labels, 'vectors': vectors, 'flip': False}
+    of = {'name': 'handle', 'width': 24, 'depth': 1, 'heads': 2, 'attributes': {'grasp': 2, 'foot': 2}}
+    torch.manual_seed(3)
+    checkpoint(tmp_path / 'best.pt', data=data, readout=of)
+    bundle = exporting.export_checkpoint(tmp_path / 'best.pt', tmp_path / 'bundle', progress=lambda line: None)
+    assert bundle.manifest.readout.attributes == {'grasp': 2, 'foot': 2}
+    assert bundle.manifest.readout.offsets == ('foot',)
+    assert max(bundle.manifest.parity[f'readout.attributes{end}'] for end in ('', '_std')) < 1e-4
+    readout, rng = Readout(bundle), np.random.default_rng(0)
+    tokens = rng.normal(size=(2, 6, bundle.manifest.forecaster.dim)).astype(np.float32)
+    geometry = centre_crop(640, 640, bundle.manifest.image_size)
+    whole, cropped = (
+        readout.read(
+            Futures(1, np.float32([0.1, 0.3]), tokens, token_centres(bundle.manifest.grid, of), bundle.model_id)
+        ).attributes
+        for of in (None, geometry)
+    )
+    scale = np.array([geometry.crop_width, geometry.crop_height]) / 640
+    assert scale[1] < 1
+    np.testing.assert_allclose(cropped['foot'].mean, scale * whole['foot'].mean, rtol=1e-4)
+    np.testing.assert_allclose(cropped['foot'].std, scale * whole['foot'].std, rtol=1e-4)
+    np.testing.assert_array_equal(cropped['grasp'].mean, whole['grasp'].mean)
 
 
 def test_a_run_keeps_the_licence_of_the_bundle_that_it_starts_from(exported, tmp_path):

@@ -24,6 +24,7 @@ SMALL = EncoderConfig(
 
 
 HIERARCHICAL = replace(SMALL, stem='hierarchical')
+CONVOLUTIONAL = replace(SMALL, stem='convolutional')
 
 
 def build(config=SMALL, seed=0):
@@ -166,7 +167,29 @@ def test_a_hierarchical_stem_never_looks_over_the_border_of_a_patch():
     assert encoder.embed(frames).shape == build().embed(frames).shape
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('config', [HIERARCHICAL, CONVOLUTIONAL])
+def test_what_is_dropped_leaves_nothing_behind_in_the_tokens_beside_it(config):
+    encoder, frames, times = build(config), torch.randn(2, 3, 4, 32, 48), torch.tensor([[0.0, 0.1]] * 2)
+    ids = torch.tensor([[0, 1, 2, 3, 5, 6, 8], [1, 2, 4, 5, 6, 7, 11]])
+    changed = frames.clone()
+    changed[0, :, :2, 16:, 16:32] = 9.0  # token 4 of the first
+    changed[1, :, 2:, :16, 32:] = 9.0  # token 8 of the second
+    whole = encoder(frames, times) - encoder(changed, times)
+    assert whole.abs().amax((1, 2)).min() > 1e-3
+    assert torch.equal(encoder(frames, times, ids), encoder(changed, times, ids))
+
+
+@torch.no_grad()
+def test_convolutions_look_over_the_border_of_a_patch_but_not_at_other_slices():
+    encoder, frames = build(CONVOLUTIONAL), torch.randn(1, 3, 4, 32, 48)
+    changed = frames.clone()
+    changed[:, :, :2, 16:, 16:32] = 0.0
+    moved = (encoder.embed(frames) - encoder.embed(changed)).abs().amax(-1)[0] > 0
+    assert moved[:6].sum() > 1 and not moved[6:].any()
+
+
 @pytest.mark.parametrize(('stem', 'patch'), [('round', 16), ('hierarchical', 12), ('hierarchical', 14)])
 def test_a_stem_that_does_not_exist_or_fit_is_refused(stem, patch):
-    with pytest.raises(JepaError, match=f'stem must be linear, or hierarchical .*found {stem} with {patch}'):
+    with pytest.raises(JepaError, match=f'stem must be linear, or another one .*found {stem} with {patch}'):
         EncoderConfig(image_size=(patch, patch), patch=patch, stem=stem)

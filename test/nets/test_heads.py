@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictor, forecaster and readout: what each may depend on, and the readout's covariance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ torch = pytest.importorskip('torch', reason='torch is not installed (the train e
 
 from jepa_ros.nets.forecaster import Forecaster  # noqa: E402
 from jepa_ros.nets.predictor import Predictor  # noqa: E402
-from jepa_ros.nets.readout import MIN_STD, AttributeReadout, PointReadout  # noqa: E402
+from jepa_ros.nets.readout import CELLS, MIN_STD, WINDOW, AttributeReadout, PointReadout  # noqa: E402
 from jepa_ros.nets.vit import EncoderConfig  # noqa: E402
 
 CONFIG = EncoderConfig(image_size=(32, 48), patch=16)
@@ -122,22 +124,46 @@ def test_the_readouts_covariance_is_symmetric_and_positive_whatever_it_is_fed():
         assert torch.linalg.eigvalsh(covariance.double()).min() > 0.5 * MIN_STD**2
 
 
+def reader(attributes=2, grid=(5, 10)):
+    of = replace(CONFIG, image_size=tuple(CONFIG.patch * side for side in grid))
+    made = AttributeReadout(of, DIM, attributes).eval()
+    made.log_std.weight.data.normal_(0, 0.2)
+    return made
+
+
 @torch.no_grad()
 def test_attributes_are_read_around_the_point_in_the_units_of_the_labels():
     torch.manual_seed(3)
-    reader = AttributeReadout(CONFIG, DIM, width=24, depth=0, heads=2, attributes=2).eval()
-    reader.log_std.weight.data.normal_(0, 0.2)
-    futures, dt = torch.randn(1, N, DIM), torch.tensor([0.2])
-    point = torch.tensor([[0.5 / 3, 0.25]])  # in the middle of the first token, of 2 rows of 3
-    mean, std = reader(futures, dt, point)
+    made, futures, dt = reader(), torch.randn(1, 50, DIM), torch.tensor([0.2])
+    point = torch.tensor([[0.15, 0.3]])  # in the middle of row 1, column 1 of 5 rows of 10
+    mean, std = made(futures, dt, point)
     far, near = futures.clone(), futures.clone()
-    far[0, 5], near[0, 0] = torch.randn(DIM), torch.randn(DIM)
-    moved = [(reader(of, dt, point)[0] - mean).abs().max() for of in (far, near)]
-    assert moved[0] < 0.05 * moved[1]
-    reader.scale_to(np.array([1.0, -2.0]), np.array([0.5, 3.0]))
-    scaled = reader(futures, dt, point)
+    far[0, 14], near[0, 11] = torch.randn(DIM), torch.randn(DIM)  # three tokens to the right, and its own
+    moved = [(made(of, dt, point)[0] - mean).abs().max() for of in (far, near)]
+    assert moved[0] == 0 < moved[1]
+    made.scale_to(np.array([1.0, -2.0]), np.array([0.5, 3.0]))
+    scaled = made(futures, dt, point)
     assert torch.allclose(scaled[0], torch.tensor([1.0, -2.0]) + torch.tensor([0.5, 3.0]) * mean, atol=1e-5)
     assert torch.allclose(scaled[1], torch.tensor([0.5, 3.0]) * std)
+
+
+@torch.no_grad()
+def test_the_window_moves_with_the_point_and_is_linear_between_cells():
+    """Against torch's own sampling of images, which the graphs of a bundle do without."""
+    torch.manual_seed(5)
+    made, futures = reader(), torch.randn(3, 50, DIM)
+    point = torch.tensor([[0.02, 0.9], [0.5, 0.5], [0.611, 0.333]])
+    (rows, columns), (high, wide) = [CELLS * side for side in made.grid], WINDOW
+    unfolded = made.unfold(futures).view(3, 5, 10, CELLS, CELLS, -1)
+    picture = torch.stack([unfolded[:, r // CELLS, c // CELLS, r % CELLS, c % CELLS]
+                           for r in range(rows) for c in range(columns)], -1).unflatten(-1, (rows, columns))  # fmt: skip
+    down = point[:, 1, None] * rows + torch.arange(high) - (high - 1) / 2
+    across = point[:, 0, None] * columns + torch.arange(wide) - (wide - 1) / 2
+    at = torch.stack((
+        (across[:, None] / columns * 2 - 1).expand(-1, high, -1), (down[:, :, None] / rows * 2 - 1).expand(-1, -1, wide)
+    ), -1)  # fmt: skip
+    expected = torch.nn.functional.grid_sample(picture, at, align_corners=False)
+    assert torch.allclose(made.window(futures, point), expected, atol=1e-5)
 
 
 def test_attributes_change_nothing_of_the_point_and_their_deviation_nothing_of_their_mean():

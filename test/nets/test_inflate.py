@@ -6,13 +6,13 @@ import pytest
 torch = pytest.importorskip('torch', reason='torch is not installed (the train extra)')
 
 from jepa_ros.errors import JepaError  # noqa: E402
-from jepa_ros.nets.inflate import inflate_from_image  # noqa: E402
+from jepa_ros.nets.inflate import inflate_from_image, with_details  # noqa: E402
 from jepa_ros.nets.vit import Encoder, EncoderConfig, normalise_output  # noqa: E402
 
 SMALL = {'size': 'tiny', 'depth': 3, 'image_size': (32, 48), 'patch': 16}
 
 
-@pytest.fixture(params=['linear', 'hierarchical'])
+@pytest.fixture(params=['linear', 'hierarchical', 'convolutional'])
 def image(request):
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(**SMALL, tubelet=1, window=1, stem=request.param)).eval()
@@ -59,3 +59,20 @@ def test_what_is_no_image_encoder_is_named(image):
         inflate_from_image(video, 2)
     with pytest.raises(JepaError, match='no such weight'):
         inflate_from_image({}, 2)
+
+
+@torch.no_grad()
+def test_an_encoder_with_a_hierarchical_stem_starts_one_with_convolutions():
+    of = [EncoderConfig(**SMALL, tubelet=2, window=3, stem=stem) for stem in ('hierarchical', 'convolutional')]
+    torch.manual_seed(1)
+    before, after = (Encoder(config).eval() for config in of)
+    given = before.state_dict()
+    assert with_details(given, before) is given
+    after.load_state_dict(with_details(given, after))
+    assert with_details(after.state_dict(), after).keys() == after.state_dict().keys()
+    frames = torch.randn(1, 3, 4, 32, 48)
+    tokens, started = (encoder.embed(frames) for encoder in (before, after))
+    assert 0 < (started - tokens).square().mean() < 0.1 * tokens.square().mean()  # the convolutions begin small
+    for part in after.patch_embed.details[-1].parameters():
+        part.zero_()
+    assert torch.allclose(after.embed(frames), tokens, atol=1e-6)

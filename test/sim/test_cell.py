@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jepa_ros.sim.cell import HELD, LIFTED, ConveyorCell
 from jepa_ros.sim.hall import SimError, import_mujoco
 from jepa_ros.sim.interventions import KINDS, Intervention, Schedule, drawn, passing
+from jepa_ros.sim.labels import foot_in_camera
 from jepa_ros.sim.oracle import ACTIONS, OraclePolicy
 from jepa_ros.sim.truth import BELT_STATES, BIN_STATES, CONTACTS, EVENTS, Pose
 from jepa_ros.sim.world import BELT_TOP
@@ -113,6 +114,10 @@ def test_handle_camera_and_depth_agree(camera):
             ray = model.ray(truth.xy)
             np.testing.assert_allclose(np.cross(ray, at - model.position), 0, atol=1e-9)
             np.testing.assert_allclose(model.to_camera(at), truth.handle_in_camera.position)
+            below = foot_in_camera(truth, model)
+            np.testing.assert_allclose(model.to_camera(np.array([*at[:2], BELT_TOP])), below.position)
+            height = np.linalg.norm(below.position - truth.handle_in_camera.position)
+            assert height == pytest.approx(at[2] - BELT_TOP)
             if truth.visibility == 1:
                 column, row = (truth.xy * (320, 240)).astype(int)
                 distance = cell.depth()[row, column]

@@ -77,7 +77,7 @@ def test_the_data_room_reads_classes_and_vectors(recorded):
     joints = read_vectors(recording, '/joint_states', times)
     np.testing.assert_allclose(joints, [given['/joint_states'][1] for given, *_ in frames], atol=1e-6)
     assert joints.shape == (FRAMES, 8)
-    for topic in ('/sim/handle_pose', '/sim/handle_in_camera', '/sim/camera_pose', '/arm/tool'):
+    for topic in ('/sim/handle_pose', '/sim/handle_in_camera', '/sim/foot_in_camera', '/sim/camera_pose', '/arm/tool'):
         poses = read_vectors(recording, topic, times)
         wanted = [(*given[topic].position, *given[topic].quaternion) for given, *_ in frames]
         np.testing.assert_allclose(poses, wanted, atol=1e-6)

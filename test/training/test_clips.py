@@ -2,15 +2,18 @@
 """The clips of a run: which recordings its patterns name, how they are read, and what travels to workers."""
 
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jepa_ros.data.augment import HIDDEN, NO_LABEL, OUTSIDE, VISIBLE
+from jepa_ros.data.augment import HIDDEN, NO_LABEL, OUTSIDE, VISIBLE, Augment, view
 from jepa_ros.data.cache import CacheError
 from jepa_ros.errors import JepaError
 from jepa_ros.training import config as configuration
-from jepa_ros.training.clips import BEYOND, Clips, expand, followed
+from jepa_ros.training.clips import BEYOND, Clips, attribute, expand, followed
 
 
 def test_patterns_are_expanded_as_a_shell_does_in_the_first_root_that_has_them(tmp_path, monkeypatch):
@@ -80,3 +83,32 @@ def test_keys_of_the_data_reach_it(values, videos, tmp_path):
     drawn = Clips(config, [videos], tmp_path / 'cache', progress=False).draw('x', 0, range(30))[0]
     grey = (drawn == drawn[..., :1]).all(axis=(1, 2, 3, 4))
     assert 0 < grey.sum() < 30, 'the distortion makes some clips grey, and none of these videos is'
+
+
+@dataclass
+class Labelled:
+    points: dict
+    vectors: dict
+
+
+def test_an_attribute_is_a_vector_or_where_another_point_lies_from_the_point():
+    here, there = np.float32([[0.5, 0.5], [0.6, 0.5]]), np.float32([[0.5, 0.75], [0.0, 0.0]])
+    points = {
+        'handle': (here, np.array([VISIBLE, HIDDEN], np.uint8)), 'foot': (there, np.array([OUTSIDE, NO_LABEL], np.uint8))
+    }  # fmt: skip
+    of = Labelled(points, {'grasp': np.float32([[1, 0], [0, 1]])})
+    assert attribute(of, 'grasp', 'handle') is of.vectors['grasp']
+    np.testing.assert_allclose(attribute(of, 'foot', 'handle'), [[0, 0.25], [np.nan, np.nan]])
+    assert attribute(of, 'weight', 'handle') is attribute(of, 'foot', 'lid') is None
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_where_another_point_lies_follows_the_crop(seed):
+    """In widths and heights of the view, as what a readout sees of it."""
+    rng = np.random.default_rng(seed)
+    xy = {name: (rng.uniform(0.3, 0.7, (1, 2)).astype(np.float32), np.array([VISIBLE])) for name in ('handle', 'foot')}
+    view_of = Augment((0.5, 1.0), False)
+    _, moved = view(np.zeros((1, 100, 200, 3), np.uint8), xy, (80, 160), view_of, rng)
+    before, after = (attribute(Labelled(points, {}), 'foot', 'handle') for points in (xy, moved))
+    zoom = after / before
+    assert zoom[0, 0] == pytest.approx(zoom[0, 1], rel=0.02) and 1 <= zoom[0, 0] <= 1.5

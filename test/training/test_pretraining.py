@@ -134,6 +134,11 @@ def test_labelled_clips_teach_the_readout_in_place_of_the_batch(values, videos, 
         ({'readout': {'name': ''}, 'pretraining': {'readout': 0.5}}, 'need a readout.name, found none'),
         ({'data': {'flip': True}, 'readout': {'attributes': {'grasp': 2}}}, 'needs data.flip: false'),
         ({'readout': {'attributes': {'weight': 2}}}, 'takes keys of data.vectors .*grasp.* found .*weight'),
+        ({'readout': {'attributes': {'handle': 2}}}, r'other keys of data.labels \(\[\]\) with length 2, found'),
+        (
+            {'data': {'labels': {'handle': '/handle', 'foot': '/foot'}}, 'readout': {'attributes': {'foot': 3}}},
+            r"data.labels \(\['foot'\]\) with length 2, found",
+        ),
     ],
 )
 def test_a_readout_that_cannot_be_taught_is_refused(values, change, message):

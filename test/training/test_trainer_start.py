@@ -82,6 +82,37 @@ def test_image_weights_start_a_video_encoder(values, tmp_path):
         assert torch.equal(value, model.encoder.state_dict()[name]), name
 
 
+def test_a_readout_that_is_to_tell_more_goes_on_finding_the_point(values, tmp_path):
+    values['data'] |= {'labels': {'handle': '/handle'}, 'vectors': {'grasp': '/grasp'}, 'flip': False}
+    values['readout'] = {'name': 'handle', 'width': 32, 'depth': 1, 'heads': 2, 'attributes': {'grasp': 2}}
+    values['init_from'] = checkpoint(values, tmp_path / 'other.pt')
+    other = models.load(tmp_path / 'other.pt')[1].readout.state_dict()
+    values['readout']['attributes'] = {'grasp': 3}
+    config = configuration.from_dict(values)
+    model = models.Model(config)
+    assert 'readout' in start.start_from(model, config)
+    for name, value in model.readout.state_dict().items():
+        same = value.shape == other[name].shape and torch.equal(value, other[name])
+        assert same != name.startswith(tuple(f'attributes.{part}' for part in ('mean', 'log_std', 'middle', 'unit'))), name
+    values['readout']['width'] = 16
+    config = configuration.from_dict(values)
+    assert 'readout' not in start.start_from(models.Model(config), config)
+
+
+def test_a_hierarchical_stem_starts_a_convolutional_one(values, tmp_path):
+    values['encoder']['stem'] = 'hierarchical'
+    values['init_from'] = checkpoint(values, tmp_path / 'other.pt')
+    other = models.load(tmp_path / 'other.pt')[1].target
+    values['encoder']['stem'] = 'convolutional'
+    config = configuration.from_dict(values)
+    model = models.Model(config)
+    assert start.start_from(model, config)[0] == 'encoder'
+    frames = torch.randn(1, 3, 2, 32, 48)
+    assert torch.allclose(model.encoder.patch_embed.hierarchical(frames), other.patch_embed(frames))
+    for name, value in model.target.state_dict().items():
+        assert torch.equal(value, model.encoder.state_dict()[name]), name
+
+
 def test_another_encoder_is_refused_by_the_first_weight_that_differs(values, tmp_path):
     values['init_from'] = checkpoint(values, tmp_path / 'other.pt')
     values['encoder']['depth'] = 3
@@ -97,11 +128,12 @@ def test_another_encoder_is_refused_by_the_first_weight_that_differs(values, tmp
 @pytest.mark.parametrize(('bundle', 'run'), [('vjepa', 'vjepa'), ('ijepa', 'ijepa'), ('ijepa', 'vjepa')])
 def test_a_bundle_that_ships_starts_a_run(bundle, run):
     """Also an image encoder a video encoder; what was read from its graphs computes what they compute."""
+    whole = Bundle.load(f'conveyor_{bundle}')
     values = yaml.safe_load(command.find(f'conveyor_{run}').read_text()) | {'init_from': f'conveyor_{bundle}'}
+    values['encoder']['stem'] = whole.manifest.architecture.stem  # or its convolutions would begin anew
     config = configuration.from_dict(values)
     model = models.Model(config)
     assert start.start_from(model, config) == ['encoder', 'forecaster', 'readout']
-    whole = Bundle.load(f'conveyor_{bundle}')
     session = open_session(whole, threads=1, surprise=False)
     size, tubelet = config.encoder.image_size, config.encoder.tubelet
     still = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)

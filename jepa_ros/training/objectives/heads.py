@@ -46,7 +46,8 @@ def votes_likelihood(votes, label):
 def attributes(mean, std, label, unit):
     """
     The squared error of the mean, in units of the labels' spread, and the Gaussian negative log likelihood of the
-    deviation, which the mean does not learn from (Stirn et al. 2023).
+    deviation, which the mean does not learn from (Stirn et al. 2023). It is weighted with the deviation, as that of the
+    point is in `readout`: one label that is far from what was said surely must not drown all others.
 
     :param mean: float [M, A]; `std`: float [M, A]; `label`: float [M, A], NaN where unknown.
     :param unit: float [A], the spread of each.
@@ -54,7 +55,7 @@ def attributes(mean, std, label, unit):
     """
     known = ~label.isnan()
     error = torch.where(known, label - mean, 0.0)
-    likelihood = 0.5 * (error.detach() / std).square() + (std / unit).log()
+    likelihood = (std / unit).detach() * (0.5 * (error.detach() / std).square() + (std / unit).log())
     return ((error / unit).square() + torch.where(known, likelihood, 0.0)).sum(-1)
 
 
