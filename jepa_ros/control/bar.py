@@ -30,7 +30,7 @@ def bar(
     grasp = path.attributes.get(GRASP)
     if grasp is None:
         return None
-    mean, std = (np.asarray(part, np.float64) for part in grasp)
+    mean, std = grasp
     _expect(GRASP, mean, (2, 3))
     if mean.shape[1] == 2:
         heights = _heights(path, calibration, belt) if FOOT in path.attributes else (height, UNTOLD)

@@ -222,8 +222,7 @@ class Kalman(Seeing):
         if first is None or filter_.time is None and not first.certain:
             return
         taken = filter_.measure(now + sight.horizons[0], first.place, first.covariance)
-        told = self._told(sight, camera)
-        if taken and told is not None:
+        if taken and (told := self._told(sight, camera)) is not None:
             if filter_.begun != begun:  # another bin, with another handle
                 self._average = _Average()
             self._average.add(told[0][0], told[1][0])

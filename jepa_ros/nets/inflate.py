@@ -3,9 +3,10 @@
 
 from jepa_ros.errors import JepaError
 
-#: What sees the pixels first: the embedding of a linear stem, the first layer of a hierarchical one.
+#: What sees the pixels first: the embedding of a linear stem, the first layer of a hierarchical one, alone or in another.
 PATCH_EMBEDDINGS = ('patch_embed.weight', 'patch_embed.0.weight', 'patch_embed.hierarchical.0.weight')
 DETAILS = 'patch_embed.details.'  # of a convolutional stem, which holds a hierarchical one
+FIRST_DETAIL = f'{DETAILS}0.weight'
 
 
 def patch_embedding(state):
@@ -40,9 +41,8 @@ def inflate_from_image(state, tubelet):
             f'side], found {shape or "no such weight"}'
         )
     inflated = {**state, name: state[name].repeat(1, 1, tubelet, 1, 1) / tubelet}
-    first = f'{DETAILS}0.weight'
-    if first in state:  # [D, 3, side, side]: the frames of a colour are side by side
-        inflated[first] = state[first].repeat_interleave(tubelet, 1) / tubelet
+    if FIRST_DETAIL in state:  # [D, 3, side, side]: the frames of a colour are side by side
+        inflated[FIRST_DETAIL] = state[FIRST_DETAIL].repeat_interleave(tubelet, 1) / tubelet
     return inflated
 
 
@@ -56,7 +56,7 @@ def with_details(state, encoder):
     """
     own = encoder.state_dict()
     details = {name: value for name, value in own.items() if name.startswith(DETAILS)}
-    if not details or DETAILS + '0.weight' in state:
+    if not details or FIRST_DETAIL in state:
         return state
     moved = {name.replace('patch_embed.', 'patch_embed.hierarchical.'): value for name, value in state.items()}
     return moved | details

@@ -285,13 +285,12 @@ class Encoder(nn.Module):
             default.
         :returns: float [B, M, D], after the final norm.
         """
+        if ids is not None and self.config.stem == 'convolutional':
+            frames = blanked(frames, ids, self.config)
+        x = self.embed(frames)
         if ids is None:
-            x = self.embed(frames)
             ids = self.all_ids(len(x), times.shape[1], x.device)
         else:
-            if self.config.stem == 'convolutional':
-                frames = blanked(frames, ids, self.config)
-            x = self.embed(frames)
             x = x.gather(1, ids[..., None].expand(-1, -1, x.shape[-1]))
         rotary = rope.token_table(times / self.config.slice_period, ids, self.config.grid, self.head_dim)
         mask = block_causal_mask(ids, self.config.tokens, self.config.window)

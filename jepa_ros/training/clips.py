@@ -153,9 +153,9 @@ class Clips:
         of, middles, units = self.config.readout, [np.zeros(0)], [np.zeros(0)]
         for name, length in of.attributes.items():
             found = [
-                attribute(sequence, name, of.name)[in_picture(sequence.points[of.name][1])]
+                values[in_picture(sequence.points[of.name][1])]
                 for sequence in self._sequences
-                if (name in sequence.vectors or name in sequence.points) and of.name in sequence.points
+                if of.name in sequence.points and (values := attribute(sequence, name, of.name)) is not None
             ]
             values = np.concatenate([np.zeros((0, length), np.float32), *found])
             known = values[~np.isnan(values).any(1)]
