@@ -15,6 +15,7 @@ from jepa_ros.control.path import PredictedPath, PredictionError
 from jepa_ros.control.steady_pose import PoseReading, SteadyPose
 
 MISREAD = 8.0  # standard deviations up to which a bin that moves on as before is misread rather than another
+MISTAKEN = 6.0  # standard deviations from which on what was felt is not the bar that is seen
 SEEN = 0.03  # m along the belt: of a handle whose place is less certain, direction and height are guesses
 STEP = 0.02  # s between the instants that an intercept is looked for at
 
@@ -110,18 +111,23 @@ class HandleTrack:
         self._steady: SteadyPose | None = None
         self._origin_ns = self._newest_ns = 0
 
-    def feel(self, height: float, deviation: float) -> None:
+    def feel(self, height: float, deviation: float) -> bool:
         """
         Take in how high the bar is, as something felt that touched it; it holds for this bin.
 
-        The ray on which the bar was seen leads to another place across and along the belt then.
+        The ray on which the bar was seen leads to another place across and along the belt then. What is nowhere near
+        the height that is seen was something else.
 
         :param height: of its axis above the belt, m; `deviation`: standard deviation of that, m.
+        :returns: whether it was taken in.
         """
-        if self._steady is not None:  # else there is nothing known that it could belong to
-            before = self._steady.height
-            self._steady.feel(height, deviation)
-            self._raise(self._steady.height - before)
+        if self._steady is None:  # nothing is known that it could belong to
+            return False
+        before = self._steady.height
+        if not self._steady.feel(height, deviation, MISTAKEN):
+            return False
+        self._raise(self._steady.height - before)
+        return True
 
     @property
     def felt(self) -> bool:

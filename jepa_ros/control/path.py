@@ -77,6 +77,18 @@ class PredictedPath:
         object.__setattr__(self, 'attributes', {
             name: _checked(name, count, *pair) for name, pair in self.attributes.items()})
 
+    @classmethod
+    def of(cls, stamp_ns: int, horizons: np.ndarray, reading) -> PredictedPath:
+        """
+        What a readout says of futures.
+
+        :param stamp_ns: of the newest frame of the futures; `horizons`: theirs, s.
+        :param reading: an `engine.readout.Reading`.
+        :raises PredictionError: see the class.
+        """
+        attributes = {name: (told.mean, told.std) for name, told in reading.attributes.items()}
+        return cls(stamp_ns, horizons, reading.points, reading.covariances, attributes)
+
     def at(self, lead: float) -> PathPoint:
         """
         The point at one instant, interpolated between horizons and never extrapolated.

@@ -514,20 +514,19 @@ class Picker:
         """
         Learn from fingers that met something, the bar as a rule, and begin again.
 
-        They tell how high it is. Where it seemed to be as high, it is somewhere beside.
+        They tell how high it is. Where it seemed to be as high, or cannot be, it is somewhere beside.
         """
         felt = self._tip - self.settings.touch
-        if abs(felt - self._handle.position[2]) <= NEWS:
+        known = abs(felt - self._handle.position[2]) <= NEWS
+        if not self.track.feel(felt - self.settings.track.belt_height, FELT) or known:
             self._not_here()
-        self.track.feel(felt - self.settings.track.belt_height, FELT)
         return self._give_up('something is in the way of the fingers')
 
     def _nothing_between(self) -> None:
         """Learn from fingers that closed on nothing, or hardly: the bar is lower, or where that was tried, beside."""
-        if self.track.felt:
+        lower = self._shut - MISSED - self.settings.track.belt_height
+        if self.track.felt or not self.track.feel(lower, FELT):
             self._not_here()
-        else:
-            self.track.feel(self._shut - MISSED - self.settings.track.belt_height, FELT)
 
     def _not_here(self) -> None:
         """Remember where the bar is not."""

@@ -49,7 +49,7 @@ class SteadyPose:
     :param lane: place across the belt that is expected, and standard deviation of that, m; `height`: the same, m.
     :param yaw: of the bar to the belt that is expected, rad; None: nothing is.
 
-    Attributes: `doubted`, since when (s) no reading was taken, or None; `felt`, whether :meth:`feel` was called.
+    Attributes: `doubted`, since when (s) no reading was taken, or None; `felt`, whether :meth:`feel` took anything.
     """
 
     def __init__(
@@ -112,13 +112,24 @@ class SteadyPose:
         self.doubted = None
         return True
 
-    def feel(self, height: float, deviation: float) -> None:
-        """Take in how high the bar is above the belt as something felt it that touched it, m; and how sure that is."""
-        known, self.felt = self._filter, True
+    def feel(self, height: float, deviation: float, gate: float) -> bool:
+        """
+        Take in how high the bar is above the belt as something felt it that touched it.
+
+        :param height: m; `deviation`: standard deviation of that, m.
+        :param gate: how far it may be off, in standard deviations, before it is put aside.
+        :returns: whether it was taken.
+        """
+        known = self._filter
         rows = np.zeros((1, 8))
         rows[0, HEIGHT] = 1.0
         now = known.state, known.covariance
-        known.take(known.time, *now, rows, *known.compare(*now, rows, np.array([height]), deviation**2))
+        off, spread = known.compare(*now, rows, np.array([height]), deviation**2)
+        if abs(off[0]) > gate * np.sqrt(spread[0, 0]):
+            return False
+        self.felt = True
+        known.take(known.time, *now, rows, off, spread)
+        return True
 
     def _ahead(self, stamp, claims):
         span = max(stamp - self._filter.time, 0.0)

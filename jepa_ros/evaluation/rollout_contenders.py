@@ -107,7 +107,7 @@ class Seeing(Contender):
     def _told(self, sight: Sight, camera: Calibration) -> tuple[np.ndarray, np.ndarray] | None:
         """Return what is told of the bar, see `bar`; None where that is nothing, or leads beside the belt."""
         try:
-            return bar(_path(sight), camera, BELT_TOP, self.height)
+            return bar(sight.path, camera, BELT_TOP, self.height)
         except CalibrationError:
             return None
 
@@ -145,13 +145,7 @@ class Forecasting(Seeing):
     """The bundle itself: what its forecaster and readout say of every horizon."""
 
     def _judge(self, sight, camera):
-        return _path(sight)
-
-
-def _path(sight: Sight) -> PredictedPath:
-    reading = sight.reading
-    attributes = {name: (told.mean, told.std) for name, told in reading.attributes.items()}
-    return PredictedPath(sight.stamp_ns, sight.horizons, reading.points, reading.covariances, attributes)
+        return sight.path
 
 
 class HoldLast(Seeing):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_ros.clip import ClipWindow, Verdict
+from jepa_ros.control.path import PredictedPath
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.readout import Reading, Readout
 from jepa_ros.engine.session import open_session
@@ -31,6 +32,11 @@ class Sight:
     horizons: np.ndarray
     reading: Reading
     surprise: float
+
+    @property
+    def path(self) -> PredictedPath:
+        """What was read, as the controller takes it."""
+        return PredictedPath.of(self.stamp_ns, self.horizons, self.reading)
 
 
 class Perception:

@@ -145,11 +145,7 @@ class ControllerNode(lifecycle.ManagedNode):
     def _on_futures(self, message: PointCloud2) -> None:
         def read():
             futures = read_futures(message)
-            reading = self._readout.read(futures)
-            attributes = {name: (found.mean, found.std) for name, found in reading.attributes.items()}
-            path = PredictedPath(futures.stamp_ns, futures.horizons, reading.points, reading.covariances,
-                                 attributes)
-            return path, futures
+            return PredictedPath.of(futures.stamp_ns, futures.horizons, self._readout.read(futures)), futures
 
         self._offer(self._task.law.futures, read)
         self._task.on_frame(message.header.frame_id)

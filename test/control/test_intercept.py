@@ -100,7 +100,7 @@ def test_a_height_that_was_felt_moves_the_handle_on_its_ray():
     follow(handle, track=track, error=tuple(low))
     before = track.at(instant(1.2)).position
     np.testing.assert_allclose(before, handle.at(1.2) + low, atol=4e-3)
-    track.feel(handle.place[2] - BELT_TOP, 0.001)
+    assert track.feel(handle.place[2] - BELT_TOP, 0.001)
     np.testing.assert_allclose(track.at(instant(1.2)).position, handle.at(1.2), atol=4e-3)
     other = replace(handle, place=(0.1, 0.1, 0.74), yaw=1.4)
     follow(other, 0.3, track=track, begin=1.0)
@@ -117,7 +117,7 @@ def test_what_was_felt_is_forgotten_with_the_bin_after_a_silence():
 
 def test_nothing_can_be_felt_before_there_are_futures():
     track = HandleTrack(TrackSettings())
-    track.feel(0.2, 0.01)
+    assert not track.feel(0.2, 0.01)
     np.testing.assert_allclose(follow(Handle(), track=track).at(instant(1.2)).position, Handle().at(1.2), atol=3e-3)
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jepa_ros.control.path import PredictedPath, PredictionError
+from jepa_ros.engine.readout import Attribute, Reading
 
 HORIZONS = np.array([0.1, 0.2, 0.4])
 
@@ -77,3 +78,12 @@ def test_one_horizon_is_not_a_path():
 def test_rounding_of_float32_is_no_fault():
     covariance = np.array([[1e-4, 1e-4], [1e-4, 1e-4 - 1e-12]])  # not quite semidefinite
     path(covariances=np.stack([covariance] * 3))
+
+
+def test_a_reading_is_a_path():
+    told = Attribute(np.ones((3, 2), np.float32), np.full((3, 2), 0.1, np.float32))
+    reading = Reading(path().points.astype(np.float32), path().covariances.astype(np.float32), {'foot': told})
+    found = PredictedPath.of(1_000_000_000, HORIZONS, reading)
+    np.testing.assert_allclose(found.at(0.3).position, path().at(0.3).position, atol=1e-6)
+    mean, deviation = found.at(0.3).attributes['foot']
+    assert mean.tolist() == [1, 1] and deviation == pytest.approx(0.1)

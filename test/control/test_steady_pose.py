@@ -46,10 +46,17 @@ def test_lane_and_height_that_are_known_bear_on_each_other_through_the_ray():
 def test_a_height_that_was_felt_holds_and_moves_the_bar_on_its_ray():
     pose = unknown()
     follow(pose, 10, across=0.07, height=0.25, deviation=0.02)
-    pose.feel(0.21, 0.003)
+    assert pose.feel(0.21, 0.003, 6.0) and pose.felt
     assert pose.height == pytest.approx(0.21, abs=2e-3) and pose.across == pytest.approx(0.01, abs=5e-3)
     follow(pose, 20, begin=0.5, across=0.07, height=0.25, deviation=0.02)
     assert pose.height == pytest.approx(0.21, abs=5e-3), 'futures that are off as before change nothing'
+
+
+def test_what_was_felt_far_from_the_bar_that_is_seen_was_something_else():
+    pose = unknown()
+    follow(pose, 10, across=0.07, height=0.21, deviation=0.005)
+    assert not pose.feel(0.29, 0.003, 6.0) and not pose.felt
+    assert pose.height == pytest.approx(0.21, abs=1e-3)
 
 
 def test_a_bundle_that_tells_no_pose_leaves_it_to_what_is_known():
