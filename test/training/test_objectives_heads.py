@@ -77,16 +77,18 @@ def test_the_likelihood_of_votes_is_that_of_a_mixture_of_gaussians():
 
 
 def test_an_attributes_mean_learns_from_its_error_alone_and_its_deviation_from_the_likelihood():
-    mean = torch.tensor([[0.3, 1.0]], requires_grad=True)
-    std = torch.tensor([[0.1, 0.5]], requires_grad=True)
-    unit, label = torch.tensor([0.2, 2.0]), torch.tensor([[0.5, torch.nan]])
+    """A large error counts as such and a small one squared, an unknown number not at all."""
+    mean = torch.tensor([[0.3, 1.0], [0.48, 1.0]], requires_grad=True)
+    std = torch.tensor([[0.1, 0.5], [0.2, 0.5]], requires_grad=True)
+    unit, label = torch.tensor([0.2, 2.0]), torch.tensor([[0.5, torch.nan]] * 2)
     loss = objectives.attributes(mean, std, label, unit)
     weight = 0.1 / 0.2  # of the deviation in units of the labels' spread, in which no gradient is
     likelihood = 0.5 * (0.2 / 0.1) ** 2 + np.log(0.1 / 0.2)
-    assert loss.item() == pytest.approx((0.2 / 0.2) ** 2 + weight * likelihood, rel=1e-5)
+    assert loss[0].item() == pytest.approx(0.2 / 0.2 - 0.3 / 2 + weight * likelihood, rel=1e-5)
+    assert loss[1].item() == pytest.approx((0.02 / 0.2) ** 2 / (2 * 0.3) + 0.5 * (0.02 / 0.2) ** 2, rel=1e-4)
     loss.sum().backward()
-    assert torch.allclose(mean.grad, torch.tensor([[2 * -0.2 / 0.2**2, 0.0]]))
-    assert torch.allclose(std.grad, weight * torch.tensor([[1 / 0.1 - 0.2**2 / 0.1**3, 0.0]]))
+    assert torch.allclose(mean.grad, torch.tensor([[-1 / 0.2, 0.0], [-0.02 / 0.2**2 / 0.3, 0.0]]), rtol=1e-4)
+    assert torch.allclose(std.grad[0], weight * torch.tensor([1 / 0.1 - 0.2**2 / 0.1**3, 0.0]))
 
 
 def test_a_point_lies_in_the_cell_of_one_token_and_beyond_the_border_in_the_nearest():

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 NO_CLASS = -1
 ATTRIBUTES = 3.0  # weight of the attributes' loss: of four it gives encoders a gradient like the point's
+LARGE = 0.3  # error of an attribute, of the labels' spread, from which on it counts as such and no longer squared
 
 
 def point_likelihood(point, covariance, label):
@@ -45,9 +46,10 @@ def votes_likelihood(votes, label):
 
 def attributes(mean, std, label, unit):
     """
-    The squared error of the mean, in units of the labels' spread, and the Gaussian negative log likelihood of the
-    deviation, which the mean does not learn from (Stirn et al. 2023). It is weighted with the deviation, as that of the
-    point is in `readout`: one label that is far from what was said surely must not drown all others.
+    Huber's loss of the mean (1964), in units of the labels' spread, and the Gaussian negative log likelihood of the
+    deviation, which the mean does not learn from (Stirn et al. 2023). What no one can tell, of a hidden handle, must not
+    drown what is seen: large errors count as such, small ones squared, and the likelihood is weighted with the deviation,
+    as that of the point is in `readout`.
 
     :param mean: float [M, A]; `std`: float [M, A]; `label`: float [M, A], NaN where unknown.
     :param unit: float [A], the spread of each.
@@ -56,7 +58,9 @@ def attributes(mean, std, label, unit):
     known = ~label.isnan()
     error = torch.where(known, label - mean, 0.0)
     likelihood = (std / unit).detach() * (0.5 * (error.detach() / std).square() + (std / unit).log())
-    return ((error / unit).square() + torch.where(known, likelihood, 0.0)).sum(-1)
+    error = error / unit
+    off = F.smooth_l1_loss(error, torch.zeros_like(error), reduction='none', beta=LARGE)
+    return (off + torch.where(known, likelihood, 0.0)).sum(-1)
 
 
 def whose_cell(point, grid):
