@@ -32,7 +32,7 @@ class Readings:
         known = ~label[:, :2].isnan().any(-1)
         if votes.mean is not None:
             off = (votes.mean.cpu() - label[:, 2:]) / head.attributes.unit.cpu()
-            self._attributes.append(off[~off.isnan().any(-1)].square().double())
+            self._attributes.append(off[known & ~off.isnan().any(-1)].square().double())
         off = (label[:, :2] - point)[known].double()
         covariance = covariance[known].double()
         self._dt.append(dt[known].double())
