@@ -159,8 +159,8 @@ class HandleTrack:
         stamp = (path.stamp_ns - self._origin_ns) / 1e9
         self._calibration, self._newest_ns = calibration, path.stamp_ns
         changed = self._motion.add(stamp, stamp + path.horizons, places[:, 0], variances[:, 0])
-        across, across_variance = _over_horizons(places[:, 1], variances[:, 1])
-        reading = PoseReading(across - lean * height, lean, across_variance, *told)
+        # what hardly changes is told best of the first instant
+        reading = PoseReading(places[0, 1] - lean * height, lean, variances[0, 1], *told)
         if steady is None or (
             variances[0, 0] <= SEEN**2
             and not steady.add(stamp, reading, settings.gate if changed else MISREAD)
@@ -231,21 +231,21 @@ class HandleTrack:
         return SteadyPose(stamp, settings.lane, height, yaw)
 
     def _told(self, path: PredictedPath, calibration: Calibration, height: float) -> tuple[np.ndarray, ...]:
-        """Return what the bundle says of the bar, mean and variance over the horizons, [3] each; or nothing."""
+        """Return what the bundle says of the bar, mean and variance, [3] each; or nothing."""
         told = bar(path, calibration, self.settings.belt_height, height)
-        return () if told is None else _over_horizons(told[0], told[1] ** 2)
+        return () if told is None else (told[0][0], told[1][0] ** 2)
 
     def _places(self, path: PredictedPath, calibration: Calibration, height: float):
         """
         Return where its points are, were the handle as high, m above the belt.
 
-        :returns: places along and across the belt, and their variances, float64 [K, 2] each; by how much they are
+        :returns: places along and across the belt, and their variances, float64 [K, 2] each; by how much the first is
             elsewhere across it per metre of height.
         """
         met = calibration.on_plane(path.points, self.settings.belt_height + height)
         axes = self._axes
         spread = axes @ met.covariances(path.covariances) @ axes.T
-        lean = float((met.by_height @ axes[1]).mean())
+        lean = float(met.by_height[0] @ axes[1])
         return met.places @ axes.T, np.maximum(np.diagonal(spread, axis1=1, axis2=2), 1e-8), lean
 
     def _raise(self, by: float) -> None:
@@ -276,12 +276,6 @@ class HandleTrack:
         height = np.full(len(along), self.settings.belt_height + self._steady.height)
         flat = np.stack([along, np.full(len(along), self._steady.across)], axis=1) @ self._axes
         return np.column_stack([flat, height])
-
-
-def _over_horizons(values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weighted mean over the horizons, and a variance: their errors are alike, so it is no smaller than theirs."""
-    weights = 1 / variances
-    return (weights * values).sum(axis=0) / weights.sum(axis=0), len(weights) / weights.sum(axis=0)
 
 
 @dataclass(frozen=True)
