@@ -26,9 +26,9 @@ class MotionSettings:
     """
 
     belt_speed: tuple[float, float] = (0.0, 0.2)
-    restless: float = 0.0005
+    restless: float = 0.0003
     alike: float = 2.0
-    caution: float = 1.0
+    caution: float = 0.5
     gate: float = 3.0
 
 

@@ -28,8 +28,9 @@ class TrackSettings:
     :param belt_height: z of the belt's top, m.
     :param belt_yaw: direction in which the belt runs, from x of the frame, rad.
     :param lane: where across the belt handles ride, to the left of the frame's origin, m, and the standard
-        deviation of that. It matters where the camera looks along the belt's plane rather than down on it: an
-        error of the height, or upwards in the picture, is there several times as far across the belt.
+        deviation of that, generously, since it pulls at what is seen. It matters where the camera looks along the
+        belt's plane rather than down on it: an error of the height, or upwards in the picture, is there several times
+        as far across the belt.
     :param handle_height: of handles above the belt, m; a bundle may know better.
     :param handle_spread: standard deviation of that, m.
     :param handle_yaw: of the bar from the belt's direction, rad, where the bundle does not say it.
@@ -42,9 +43,9 @@ class TrackSettings:
 
     belt_height: float = 0.60
     belt_yaw: float = 0.0
-    lane: tuple[float, float] = (0.0, 0.03)
+    lane: tuple[float, float] = (0.0, 0.06)
     handle_height: float = 0.20
-    handle_spread: float = 0.03
+    handle_spread: float = 0.05
     handle_yaw: float = 0.0
     motion: MotionSettings = field(default_factory=MotionSettings)
     gate: float = 3.0

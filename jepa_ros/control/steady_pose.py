@@ -11,7 +11,7 @@ from jepa_ros.control.alike import AlikeFilter
 
 TWICE, HEIGHT, ACROSS = slice(0, 2), 2, 3  # the state: cos and sin of twice the angle, m, m; then the errors of all
 ALIKE = 20.0  # s after which errors become others: what is told wrong of a bin stays wrong
-CAUTION = 2.0  # variance of the error that every reading has of its own besides, in units of what it claims
+CAUTION = 1.0  # variance of the error that every reading has of its own besides, in units of what it claims
 TURNING, DRIFT = 0.03, 0.003  # by how much twice the angle, and the place across, m, may change in a second
 UNTOLD = 1.0  # of twice the angle, before anything was told of it
 

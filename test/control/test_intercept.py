@@ -88,7 +88,7 @@ def test_what_was_seen_of_the_motion_carries_on_while_futures_know_nothing():
         track.add(Handle().path(time, error=(-0.2 * (time - 1), 0, 0), deviation=0.15), camera())
     state = track.at(instant(2.1))
     np.testing.assert_allclose(state.position, Handle().at(2.1), atol=0.03)
-    assert state.deviation > 1.1 * follow(Handle()).at(instant(1.3)).deviation
+    assert state.covariance[0, 0] > 1.2 * follow(Handle()).at(instant(1.3)).covariance[0, 0]
 
 
 def test_a_height_that_was_felt_moves_the_handle_on_its_ray():
@@ -104,7 +104,7 @@ def test_a_height_that_was_felt_moves_the_handle_on_its_ray():
     np.testing.assert_allclose(track.at(instant(1.2)).position, handle.at(1.2), atol=4e-3)
     other = replace(handle, place=(0.1, 0.1, 0.74), yaw=1.4)
     follow(other, 0.3, track=track, begin=1.0)
-    np.testing.assert_allclose(track.at(instant(1.4)).position, other.at(1.4), atol=5e-3)
+    np.testing.assert_allclose(track.at(instant(1.4)).position, other.at(1.4), atol=6e-3)
 
 
 def test_what_was_felt_is_forgotten_with_the_bin_after_a_silence():
