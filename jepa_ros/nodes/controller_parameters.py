@@ -58,10 +58,10 @@ PICK = (
     ParameterSpec('belt_yaw', _TRACK.belt_yaw, 'Direction in which the belt runs, from x of the frame.',
                   'rad', -np.pi, np.pi),
     ParameterSpec('lane', list(_TRACK.lane), 'Where across the belt handles ride, to the left of the origin of '
-                  'the frame, and the standard deviation of that.', 'm', -_PLACE, _PLACE),
+                  'the frame, and the standard deviation of that, generously.', 'm', -_PLACE, _PLACE),
     ParameterSpec('handle_height', _TRACK.handle_height, 'Of handles above the belt; a bundle may know better.',
                   'm', 0.0, 10.0),
-    ParameterSpec('handle_spread', _TRACK.handle_spread, 'Standard deviation of that.', 'm', 0.0, 10.0),
+    ParameterSpec('handle_spread', _TRACK.handle_spread, 'Standard deviation of that, generously.', 'm', 0.0, 10.0),
     ParameterSpec('handle_yaw', _TRACK.handle_yaw, "Of a handle's bar from the belt's direction, where the "
                   'bundle does not say it.', 'rad', -np.pi, np.pi),
     ParameterSpec('belt_speed', list(_MOTION.belt_speed), "Mean and standard deviation of a belt's speed before anything "
