@@ -222,6 +222,16 @@ def test_fingers_that_stand_on_the_bar_tell_how_high_it_is():
     bench.until(PickState.HOLDING)
 
 
+def test_a_hand_that_met_something_far_above_the_bar_looks_beside_and_as_deep_as_before():
+    """Once, something holds it up 10 cm too high: the bar is still where it is seen."""
+    bench = Bench(Handle((-0.1, 0.01, 0.82), 0.05))
+    bench.floor = lambda off: 0.92 + PickSettings().touch
+    assert 'in the way' in bench.until(PickState.RETREATING).reason and PickState.CLOSING not in bench.states
+    bench.floor = lambda off: -np.inf
+    bench.until(PickState.CLOSING)
+    assert bench.off[2] == pytest.approx(PickSettings().depth, abs=0.015)
+
+
 def test_fingers_that_do_not_close_stand_on_something():
     bench = Bench(Handle((-0.1, 0.01, 0.82), 0.05), thick=OPEN)
     bench.until(PickState.CLOSING)
