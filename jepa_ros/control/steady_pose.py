@@ -105,7 +105,7 @@ class SteadyPose:
         rows = rows[said]
         state, covariance = self._ahead(stamp, claims)
         off, spread = self._filter.compare(state, covariance, rows, values[said], np.diag(CAUTION * variances[said]))
-        if (np.abs(off) > gate * np.sqrt(np.diag(spread))).any():
+        if _beyond(gate, off, spread):
             self.doubted = stamp if self.doubted is None else self.doubted
             return False
         self._filter.take(stamp, state, covariance, rows, off, spread, claims)
@@ -125,7 +125,7 @@ class SteadyPose:
         rows[0, HEIGHT] = 1.0
         now = known.state, known.covariance
         off, spread = known.compare(*now, rows, np.array([height]), deviation**2)
-        if abs(off[0]) > gate * np.sqrt(spread[0, 0]):
+        if _beyond(gate, off, spread):
             return False
         self.felt = True
         known.take(known.time, *now, rows, off, spread)
@@ -135,3 +135,8 @@ class SteadyPose:
         span = max(stamp - self._filter.time, 0.0)
         noise = np.diag([TURNING**2, TURNING**2, 0.0, DRIFT**2]) * span
         return self._filter.ahead(stamp, np.eye(4), noise, ALIKE, claims)
+
+
+def _beyond(gate: float, off: np.ndarray, spread: np.ndarray) -> bool:
+    """Return whether anything is further off than so many standard deviations: see `AlikeFilter.compare`."""
+    return bool((np.abs(off) > gate * np.sqrt(np.diag(spread))).any())
