@@ -18,47 +18,46 @@ def bar(
     path: PredictedPath, calibration: Calibration, belt: float, height: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """
-    Return what a path tells of the bar.
+    Return what a path tells of the bar, at its first horizon: what hardly changes is told best there.
 
     :param calibration: of the camera that the path was seen by; `belt`: height of the belt's top, m.
     :param height: what is said of the bar's height where the path says nothing, m.
-    :returns: mean and standard deviation of cos 2ψ, sin 2ψ and the height above the belt (m) per horizon, float64
-        [K, 3] each; None where it tells nothing.
+    :returns: mean and standard deviation of cos 2ψ, sin 2ψ and the height above the belt (m), float64 [3] each;
+        None where it tells nothing.
     :raises PredictionError: an attribute is longer or shorter than it must be.
     :raises CalibrationError: the foot of the handle does not lie on the belt in front of the camera.
     """
-    grasp = path.attributes.get(GRASP)
-    if grasp is None:
+    if GRASP not in path.attributes:
         return None
-    mean, std = grasp
-    _expect(GRASP, mean, (2, 3))
-    if mean.shape[1] == 2:
-        heights = _heights(path, calibration, belt) if FOOT in path.attributes else (height, UNTOLD)
-        mean, std = (
-            np.column_stack([part, np.broadcast_to(of, len(part))]) for part, of in zip((mean, std), heights)
-        )
+    mean, std = _first(path, GRASP, (2, 3))
+    if len(mean) == 2:
+        heights = _height(path, calibration, belt) if FOOT in path.attributes else (height, UNTOLD)
+        mean, std = (np.append(part, of) for part, of in zip((mean, std), heights))
     return mean, np.maximum(std, LEAST)
 
 
-def _heights(path: PredictedPath, calibration: Calibration, belt: float) -> tuple[np.ndarray, np.ndarray]:
+def _height(path: PredictedPath, calibration: Calibration, belt: float) -> tuple[float, float]:
     """
-    Return heights above the belt, and their deviations, float64 [K] each, m.
+    Return the height above the belt, and the deviation of that, m.
 
     The ray of the handle is above its foot at one height only. Both directions in the picture say which, weighted with
     how sure the readout is of each.
     """
-    offset, std = path.attributes[FOOT]
-    _expect(FOOT, offset, (2,))
-    foot = calibration.on_plane(path.points + offset, belt)
-    ray = calibration.on_plane(path.points, belt)
-    covariances = foot.covariances(np.maximum(std, LEAST)[:, :, None] ** 2 * np.eye(2))
-    weighed = np.linalg.solve(covariances, ray.by_height[:, :, None])[:, :, 0]
-    variance = 1 / (weighed * ray.by_height).sum(axis=1)
-    return variance * (weighed * (foot.places - ray.places)).sum(axis=1), np.sqrt(variance)
+    offset, std = _first(path, FOOT, (2,))
+    point = path.points[:1]
+    foot, ray = (calibration.on_plane(points, belt) for points in (point + offset, point))
+    covariance = foot.covariances(np.diag(np.maximum(std, LEAST) ** 2)[None])[0]
+    by_height = ray.by_height[0]
+    weighed = np.linalg.solve(covariance, by_height)
+    variance = 1 / (weighed @ by_height)
+    return variance * (weighed @ (foot.places - ray.places)[0]), np.sqrt(variance)
 
 
-def _expect(name: str, found: np.ndarray, lengths: tuple[int, ...]) -> None:
-    if found.shape[1] not in lengths:
+def _first(path: PredictedPath, name: str, lengths: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of an attribute at the first horizon, [P] each; `lengths`: what P may be."""
+    mean, std = (part[0] for part in path.attributes[name])
+    if len(mean) not in lengths:
         raise PredictionError(
-            f"expected the attribute '{name}' to have {' or '.join(map(str, lengths))} elements, found {found.shape[1]}"
+            f"expected the attribute '{name}' to have {' or '.join(map(str, lengths))} elements, found {len(mean)}"
         )
+    return mean, std

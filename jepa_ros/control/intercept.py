@@ -160,7 +160,6 @@ class HandleTrack:
         stamp = (path.stamp_ns - self._origin_ns) / 1e9
         self._calibration, self._newest_ns = calibration, path.stamp_ns
         changed = self._motion.add(stamp, stamp + path.horizons, places[:, 0], variances[:, 0])
-        # what hardly changes is told best of the first instant
         reading = PoseReading(places[0, 1] - lean * height, lean, variances[0, 1], *told)
         if steady is None or (
             variances[0, 0] <= SEEN**2
@@ -234,7 +233,7 @@ class HandleTrack:
     def _told(self, path: PredictedPath, calibration: Calibration, height: float) -> tuple[np.ndarray, ...]:
         """Return what the bundle says of the bar, mean and variance, [3] each; or nothing."""
         told = bar(path, calibration, self.settings.belt_height, height)
-        return () if told is None else (told[0][0], told[1][0] ** 2)
+        return () if told is None else (told[0], told[1] ** 2)
 
     def _places(self, path: PredictedPath, calibration: Calibration, height: float):
         """

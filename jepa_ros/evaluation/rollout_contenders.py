@@ -111,16 +111,15 @@ class Seeing(Contender):
         except CalibrationError:
             return None
 
-    def _first(self, sight: Sight, camera: Calibration, height: float | None = None) -> _Measured | None:
+    def _first(
+        self, sight: Sight, camera: Calibration, told: tuple[np.ndarray, np.ndarray] | None
+    ) -> _Measured | None:
         """
         Return the first horizon on the belt; None where the ray does not meet it.
 
-        :param height: m above the belt; None: as read.
+        :param told: of the bar, see :meth:`_told`: as high as that says.
         """
-        reading = sight.reading
-        if height is None:
-            told = self._told(sight, camera)
-            height = self.height if told is None else float(told[0][0, 2])
+        reading, height = sight.reading, self.height if told is None else told[0][2]
         try:
             there = camera.on_plane(reading.points[:1], BELT_TOP + height)
         except CalibrationError:
@@ -156,7 +155,7 @@ class HoldLast(Seeing):
         self._held: Reading | None = None
 
     def _judge(self, sight, camera):
-        first = self._first(sight, camera)
+        first = self._first(sight, camera, self._told(sight, camera))
         if first is not None and first.certain:
             self._held = sight.reading
         if self._held is None:
@@ -195,7 +194,7 @@ class Kalman(Seeing):
         self._measure(sight, camera, now)
         if self._filter.time is None:
             return None
-        height = BELT_TOP + (self.height if self._average is None else self._average.mean[2])
+        height = BELT_TOP + (self.height if self._average is None else self._average.told[0][2])
         predicted = [self._filter.predict(now + lead) for lead in sight.horizons]
         try:
             points = camera.to_image([(*place, height) for place, _ in predicted])
@@ -205,21 +204,20 @@ class Kalman(Seeing):
         covariances = by_place @ [covariance for _, covariance in predicted] @ by_place.transpose(0, 2, 1)
         attributes = {}
         if self._average is not None:
-            every = (len(points), 1)
-            attributes[GRASP] = np.tile(self._average.mean, every), np.tile(self._average.std, every)
+            attributes[GRASP] = tuple(np.tile(part, (len(points), 1)) for part in self._average.told)
         return PredictedPath(sight.stamp_ns, sight.horizons, points, covariances, attributes)
 
     def _measure(self, sight: Sight, camera: Calibration, now: float) -> None:
         filter_, begun = self._filter, self._filter.begun
-        averaged = None if self._average is None else float(self._average.mean[2])
-        first = self._first(sight, camera, averaged)
+        told = self._told(sight, camera)
+        first = self._first(sight, camera, told if self._average is None else self._average.told)
         if first is None or filter_.time is None and not first.certain:
             return
         taken = filter_.measure(now + sight.horizons[0], first.place, first.covariance)
-        if taken and (told := self._told(sight, camera)) is not None:
+        if taken and told is not None:
             if filter_.begun != begun:  # another bin, with another handle
                 self._average = _Average()
-            self._average.add(told[0][0], told[1][0])
+            self._average.add(*told)
 
 
 class _Average:
@@ -240,9 +238,6 @@ class _Average:
         self._best = np.minimum(self._best, std)
 
     @property
-    def mean(self) -> np.ndarray:
-        return self._sum / self._weight
-
-    @property
-    def std(self) -> np.ndarray:
-        return np.maximum(self._weight**-0.5, self._best / 3)
+    def told(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean, and the deviation of that."""
+        return self._sum / self._weight, np.maximum(self._weight**-0.5, self._best / 3)
