@@ -67,6 +67,10 @@ class Calibration:
                 f'{self.size.tolist()} px and {self.matrix[0, 0]:g}, {self.matrix[1, 1]:g} px '
                 '(is the camera calibrated?)'
             )
+        if not np.array_equal(self.matrix[2], (0, 0, 1)):
+            raise CalibrationError(
+                f"expected 0, 0, 1 as the last row of the camera's matrix, found {self.matrix[2].tolist()}"
+            )
         if not np.allclose(self.rotation.T @ self.rotation, np.eye(3), atol=1e-4):
             raise CalibrationError("expected a rotation as the camera's orientation, found something else")
         # from (x, y, 1) of the image to a direction

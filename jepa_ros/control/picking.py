@@ -169,6 +169,7 @@ class Picker:
     It starts disabled. Disabled, it commands nothing but still says what it expects. In doubt about its
     inputs (stale, of another model, not finite, not calibrated, a scene that surprises the model) it commands
     explicit zeros at every step, leaves the gripper as it is, and goes on from rest when the doubt is gone.
+    Surprise does not stop fingers that are down: they wait over the handle and go up, or have it and go on.
     An attempt that was interrupted for longer than ``patience``, or whose handle became too uncertain for so
     long, is given up: it rises and tries again.
 
@@ -195,6 +196,7 @@ class Picker:
         self._taken: PredictedPath | None = None  # the last path that was put into the track
         self._path: tuple[tuple[int, HandleState], ...] = ()  # the handle at its horizons
         self._yaw: float | None = None
+        self._hand = 0.0  # of the hand to the arm, rad, while it carries a bin
         self._spot: np.ndarray | None = None
         self._riding, self._height = np.zeros(3), 0.0  # of the bin in the gripper: velocity, tool above bottom
         self._shut = 0.0  # z of the tips as they close, m
@@ -222,10 +224,13 @@ class Picker:
 
     @enabled.setter
     def enabled(self, enabled: bool) -> None:
+        if enabled == self._enabled:
+            return
         self._enabled = enabled
         self._twist = np.zeros(6)
         holds = self._state in COMMITTED and self._state not in (PickState.CLOSING, PickState.RELEASING)
-        self._go(PickState.HOLDING if holds else PickState.WAITING)
+        # up first: its fingers may be down beside a bar
+        self._go(PickState.HOLDING if holds else PickState.RETREATING)
         self._spot = None
         self._why = ''
 
@@ -339,18 +344,33 @@ class Picker:
         return None if found is None or self._uncertain(found.handle) else found
 
     def _along(self, place: np.ndarray) -> float:
-        yaw = self.settings.track.belt_yaw
-        return float(place[0] * np.cos(yaw) + place[1] * np.sin(yaw))
+        return float(place @ self._forward)
 
     def _coming(self) -> str:
         """Return why the handle cannot be taken, or nothing."""
-        first, last = self.settings.arm.workspace
+        last = self.settings.arm.workspace[1]
         along, speed = self._along(self._handle.position), self._along(self._handle.velocity)
         if along + max(speed, 0.0) * self.settings.closing_time > last:
             return 'the handle has passed'
-        if along > first - AHEAD and not self.settings.arm.reaches(self._handle.position):
+        return self._beyond_reach()
+
+    def _beyond_reach(self) -> str:
+        """Return whether the arm reaches to where it would meet the handle, or follow it: why not, or nothing."""
+        missing = max(self.settings.arm.workspace[0] - self._along(self._handle.position), 0.0)
+        if not self.settings.arm.reaches(self._handle.position + missing * self._forward):
             return 'the handle is out of reach'
         return ''
+
+    def _gone_back(self) -> str:
+        """Return whether a handle that was followed went back out of the workspace: that it did, or nothing."""
+        back = self._along(self._handle.position) < self.settings.arm.workspace[0] - 2 * AHEAD
+        return 'the handle went back out of the workspace' if back else ''
+
+    @property
+    def _forward(self) -> np.ndarray:
+        """The way the belt carries bins, float64 [3]."""
+        yaw = self.settings.track.belt_yaw
+        return np.array([np.cos(yaw), np.sin(yaw), 0.0])
 
     def _empty(self) -> bool:
         return self._opening is not None and self._opening < self.settings.min_opening
@@ -373,14 +393,14 @@ class Picker:
         missing = first - self._along(self._handle.position)
         if missing < AHEAD:
             return self._go(PickState.TRACKING)
-        yaw = self.settings.track.belt_yaw
-        forward = np.array([np.cos(yaw), np.sin(yaw), 0.0])
-        return self._towards(self._handle.position + missing * forward + (0, 0, self.settings.hover))
+        return self._towards(self._handle.position + missing * self._forward + (0, 0, self.settings.hover))
 
     def _tracking(self) -> np.ndarray:
         """Hover over the handle and match its speed."""
-        if self._doubt_lasts() or self._coming():
-            return self._give_up(self._doubt or self._coming())
+        if self._doubt_lasts():
+            return self._give_up(self._doubt)
+        if left := self._coming() or self._gone_back():
+            return self._give_up(left)
         self._align()
         beside, hover = self._beside, (0, 0, self.settings.hover)
         if beside < self._near and abs(self._turn_left()) < TURNED and not self._doubt:
@@ -391,8 +411,10 @@ class Picker:
         return self._towards(self._handle.position + hover, self._handle.velocity)
 
     def _lowering(self) -> np.ndarray:
-        if self._doubt_lasts() or self._coming() == 'the handle is out of reach':
-            return self._give_up(self._doubt or self._coming())
+        if self._doubt_lasts():
+            return self._give_up(self._doubt)
+        if left := self._beyond_reach() or self._gone_back():  # one that passes may still be taken
+            return self._give_up(left)
         if self._beside > FAR + self._near:
             if self._error[2] > -CLEAR:  # fingers that are down already would drive sideways into the bin
                 return self._give_up('the handle went elsewhere')
@@ -404,16 +426,16 @@ class Picker:
         twist = self._towards(self._handle.position + deep, self._handle.velocity)
         # in doubt it stays over the handle, but comes no nearer
         twist[2] = np.clip(twist[2], 0.0 if self._doubt else -VERTICAL, VERTICAL)
-        if self._resists(twist[2]):
+        if self._resists(twist[2] < -self.settings.gain * NEAR):
             return self._stands_on_it()
         return twist
 
-    def _resists(self, wanted: float) -> bool:
+    def _resists(self, told: bool) -> bool:
         """Whether the tool has stayed where it is for too long for one that is told to come down."""
         height = self._tool.position[2]
         if self._since == 0.0 or height < self._lowest - SUNK:
             self._lowest, self._resisted = height, 0.0
-        elif wanted < -self.settings.gain * NEAR:
+        elif told:
             self._resisted += self._period
         return self._resisted > self.settings.patience
 
@@ -462,17 +484,22 @@ class Picker:
         out = float(np.hypot(*goal) - np.hypot(*now))
         if abs(left) < 0.03 and abs(out) < 0.02:
             return self._go(PickState.PLACING)
-        turn = float(np.clip(3.0 * left, -1.0, 1.0))
-        radial = now / np.hypot(*now)
-        flat = 2.0 * np.clip(out, -0.15, 0.15) * radial + turn * np.array([-now[1], now[0]])
-        self._yaw += turn * self._period
+        pan = self._pan(self._tool.position)
+        if self._since == 0.0:
+            self._hand = self._tool_yaw - pan
+        distance = np.hypot(*now)
+        fastest = min(1.0, 0.8 * self.settings.max_turn, 0.8 * self.settings.arm.max_speed / distance)
+        turn = float(np.clip(3.0 * left, -fastest, fastest))
+        flat = 2.0 * np.clip(out, -0.15, 0.15) * now / distance + turn * np.array([-now[1], now[0]])
+        self._yaw = pan + self._hand
         twist = self._twist_of((*flat, self.settings.gain * (self._spot[2] - self._tool.position[2])))
         twist[5] += turn
         return twist
 
     def _placing(self) -> np.ndarray:
+        """Down to where bins stand, or until this one does."""
         above = self._tool.position[2] - self._height - self.settings.place[2]
-        if above < 0.004 or self._since > 3.0:
+        if above < 0.004 or self._resists(True):
             return self._go(PickState.RELEASING)
         return self._twist_of((0.0, 0.0, -np.clip(2.0 * above, 0.03, 0.25)))
 
@@ -484,7 +511,7 @@ class Picker:
     def _retreating(self) -> np.ndarray:
         """Up: along with a handle that can still be taken, else to where no bin is in the way."""
         track = self.settings.track
-        again = self._beside < AGAIN and not (self._doubt or self._coming())
+        again = self._beside < AGAIN and not (self._doubt or self._coming() or self._gone_back())
         clear = track.belt_height + track.handle_height + self.settings.hover
         if self._tool.position[2] > (self._handle.position[2] + CLEAR if again else clear):
             return self._go(PickState.APPROACHING if again else PickState.WAITING)

@@ -50,7 +50,7 @@ from jepa_ros.images import Geometry
 from jepa_ros.nodes.graph import NodeSpec, replay_graph
 
 _LATE = 8  # latents that are waited with for what else belongs to them
-_FRAMES = 64  # that are remembered meanwhile, and futures
+_FRAMES = 512  # that are remembered at most, should no latents come for them; and futures
 _NOTHING, _GEOMETRY = np.zeros((1, 1, 3), np.uint8), Geometry(1, 1, 0, 0, 1, 1)
 
 
@@ -314,6 +314,9 @@ def published(path: Path):
         while len(came['latents']) > _LATE:
             oldest = next(iter(came['latents']))
             yield from together((oldest, came['latents'].pop(oldest)))
+            for others in (came['frame'], came['futures']):
+                while others and next(iter(others)) <= oldest:
+                    del others[next(iter(others))]
     for latents in came['latents'].items():
         yield from together(latents)
 

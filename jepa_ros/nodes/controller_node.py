@@ -53,6 +53,9 @@ PARAMETERS = (
 )
 
 
+UNSURPRISING = 50  # latents in a row without a surprise: no history explains so many
+
+
 class ControllerNode(lifecycle.ManagedNode):
     """Reads futures and latents, has a task step at its rate, and stops it on doubt."""
 
@@ -62,7 +65,8 @@ class ControllerNode(lifecycle.ManagedNode):
         self._enable = None
         self._loops: list = []
         self._inputs: list = []
-        self._stepped = False
+        self._stepped, self._period = False, 0.0
+        self._unsurprising = 0  # latents in a row that did not say how surprising they are
         super().__init__(name, PARAMETERS, **kwargs)
 
     def configure(self) -> None:
@@ -73,24 +77,25 @@ class ControllerNode(lifecycle.ManagedNode):
             raise EngineError(f"expected readout '{self.parameters['readout']}' in bundle "
                               f"'{bundle.manifest.name}', found '{self._readout.name}'")
         kind = TASKS[self.parameters['task']]
-        self._task = kind(self, 1 / self.parameters['rate'], bundle.model_id)
+        self._period = 1 / self.parameters['rate']  # the law counts in it: a new rate waits for the next configure
+        self._task = kind(self, self._period, bundle.model_id)
         self._enable = self.create_service(SetBool, '~/enable', self._on_enable)
 
     def activate(self) -> None:
         law = self._task.law
         for watchdog in (law.futures, law.latents):
             watchdog.clear(f'no {watchdog.name} have arrived yet')
+        self._unsurprising = 0
         self._inputs = [self.create_subscription(PointCloud2, 'futures', self._on_futures, tasks.NEWEST),
                         self.create_subscription(PointCloud2, 'latents', self._on_latents, tasks.NEWEST)]
         self._task.listen()
-        period = 1 / self.parameters['rate']
         # Simulated time may run at any pace, and the law counts in it. When it stands still, another clock must
         # stop the robot.
         simulated = self.get_clock().ros_time_is_active
-        self._loops = [self.create_timer(period, self._step,
+        self._loops = [self.create_timer(self._period, self._step,
                                           clock=self.get_clock() if simulated else self.steady)]
         if simulated:
-            self._loops.append(self.create_timer(period, self._watch, clock=self.steady))
+            self._loops.append(self.create_timer(self._period, self._watch, clock=self.steady))
 
     def deactivate(self) -> None:
         if not self._loops:
@@ -127,6 +132,11 @@ class ControllerNode(lifecycle.ManagedNode):
                               'futures_age': age, **figures})
         if self._task.stopped():
             health.warn(f'stopped: {reason}')
+        if self.parameters['max_surprise'] > 0 and self._unsurprising > UNSURPRISING:
+            health.warn(f'max_surprise watches nothing: {self._unsurprising} latents have come, and none said how '
+                        'surprising it is')
+        for warning in self._task.warnings():
+            health.warn(warning)
         return health
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -154,6 +164,7 @@ class ControllerNode(lifecycle.ManagedNode):
         def read():
             latents = read_latents(message)
             known = latents.surprise[np.isfinite(latents.surprise)]
+            self._unsurprising = 0 if known.size else self._unsurprising + 1
             return float(known.mean()) if known.size else np.nan, latents
 
         self._offer(self._task.law.latents, read)

@@ -54,6 +54,8 @@ PICK = (
     ParameterSpec('camera_position', [], "Of the camera's optical frame, in the frame of the tool's pose; "
                   'empty: from the topic camera_pose.', 'm', -_PLACE, _PLACE, live=False),
     ParameterSpec('camera_rotation', [], 'Of the same, a quaternion x, y, z, w.', '', -1.0, 1.0, live=False),
+    ParameterSpec('rectified', False, 'Whether the image was rectified, as image_proc does it: then P of the '
+                  'camera_info describes it and its distortion is no matter; else K, and it must have none.'),
     ParameterSpec('belt_height', _TRACK.belt_height, "z of the belt's top.", 'm', -_PLACE, _PLACE),
     ParameterSpec('belt_yaw', _TRACK.belt_yaw, 'Direction in which the belt runs, from x of the frame.',
                   'rad', -np.pi, np.pi),

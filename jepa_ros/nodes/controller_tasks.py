@@ -63,6 +63,10 @@ class Task:
         """:return: whether it stands still in doubt."""
         return self.describe()[0] == Phase.STOPPED.value
 
+    def warnings(self) -> list[str]:
+        """:return: what is not as it should be and does not stop it."""
+        return []
+
     def on_frame(self, frame_id: str) -> None:
         """Take in the frame of the camera's pictures."""
 
@@ -165,6 +169,7 @@ class PickTask(Task):
         self._info: tuple | None = None  # size and matrix
         self._camera: tuple | None = None  # position, rotation and frame
         self._opening, self._heard_ns = None, 0
+        self._silent = False  # whether nobody says how far the gripper is open
         self._tool: np.ndarray | None = None  # position
         self.law = Picker(self._settings(), period, model)
         position, rotation = (node.parameters[f'camera_{name}'] for name in ('position', 'rotation'))
@@ -183,9 +188,9 @@ class PickTask(Task):
 
     def step(self, now_ns: int, steady_ns: int) -> None:
         self.law.settings = settings = self._settings()
-        silent = steady_ns - self._heard_ns > settings.watchdog.max_silence * 1e9
+        self._silent = steady_ns - self._heard_ns > settings.watchdog.max_silence * 1e9
         before = self._command
-        command = self._command = self.law.step(now_ns, steady_ns, None, None if silent else self._opening)
+        command = self._command = self.law.step(now_ns, steady_ns, None, None if self._silent else self._opening)
         if command.twist is not None:
             self.send_twist(command.twist)
         self.send_gripper(command.gripper)
@@ -213,6 +218,13 @@ class PickTask(Task):
         figures = {} if not command.path else {'deviation': command.path[0][1].deviation}
         return command.state.value, command.reason, figures
 
+    def warnings(self) -> list[str]:
+        names = self._gripper_joints
+        if not (self._silent and names):
+            return []
+        return [f"no position of the gripper's joints ({', '.join(names)}) in joint_states: whether it holds a bin is "
+                'not watched (set gripper_joints)']
+
     def halt(self) -> None:
         super().halt()
         self._say(PickState.DISABLED)
@@ -239,12 +251,14 @@ class PickTask(Task):
         return marker
 
     def _on_info(self, message: CameraInfo) -> None:
-        if np.any(message.d):
+        rectified = self.node.parameters['rectified']
+        if np.any(message.d) and not rectified:
             self._info = None  # or the next pose of the camera would calibrate it with what came before
             self._uncalibrate('expected the camera_info of a rectified image, found distortion '
-                              f'{list(message.d)}')
+                              f'{list(message.d)} (is the image rectified? set rectified: true)')
             return
-        self._info = (message.width, message.height), np.reshape(message.k, (3, 3))
+        matrix = np.reshape(message.p, (3, 4))[:, :3] if rectified else np.reshape(message.k, (3, 3))
+        self._info = (message.width, message.height), matrix
         self._calibrate()
 
     def _on_camera(self, message: PoseStamped) -> None:
@@ -267,12 +281,15 @@ class PickTask(Task):
             self.law.tools.clear(f'the pose of the tool was refused: {error}')
 
     def _on_joints(self, message: JointState) -> None:
-        names = [name.strip() for name in self.node.parameters['gripper_joints'].split(',') if name.strip()]
-        values = [message.position[message.name.index(name)] for name in names
+        values = [message.position[message.name.index(name)] for name in self._gripper_joints
                   if name in message.name and message.name.index(name) < len(message.position)]
         if values and np.isfinite(values).all():
             self._opening = float(np.mean(values))
             self._heard_ns = self.node.steady.now().nanoseconds
+
+    @property
+    def _gripper_joints(self) -> list[str]:
+        return [name.strip() for name in self.node.parameters['gripper_joints'].split(',') if name.strip()]
 
     def _calibrate(self) -> None:
         if self._info is None or self._camera is None:

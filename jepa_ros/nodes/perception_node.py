@@ -105,6 +105,7 @@ class PerceptionNode(lifecycle.ManagedNode):
         self._recent: deque[Image | CompressedImage] = deque(maxlen=4)
         self._image_fault: ImageError | None = None
         self._step_fault: str | None = None
+        self._view_fault: str | None = None
         self._before: dict[str, int] = {}
         self._ahead = self._behind = 0.0
         self._window = ClipWindow(self._session.request, max_future=self.parameters['max_future'])
@@ -194,7 +195,10 @@ class PerceptionNode(lifecycle.ManagedNode):
             self._meters.publish.add(publishing)
         if self._view_out.get_subscription_count() and time.monotonic() >= self._view_due:
             self._view_due = time.monotonic() + 1 / self.parameters['view_rate']
-            self._send_view(frames, latents, futures)
+            try:
+                self._send_view(frames, latents, futures)
+            except Exception as error:  # a picture for people must not cost the stream
+                self._view_fault = f'{type(error).__name__}: {error}'
 
     def _forecast(self) -> Futures | None:
         horizons = self.parameters['horizons']
@@ -250,7 +254,7 @@ class PerceptionNode(lifecycle.ManagedNode):
         self._before = now
         self._explain(health, news)
         self._ahead = self._behind = 0.0
-        self._image_fault = self._step_fault = None
+        self._image_fault = self._step_fault = self._view_fault = None
         return health
 
     def _explain(self, health: Health, news: dict[str, int]) -> None:
@@ -278,6 +282,8 @@ class PerceptionNode(lifecycle.ManagedNode):
             health.warn(f'images cannot be decoded: {self._image_fault}')
         if self._step_fault is not None:
             health.error(f'the encoder failed: {self._step_fault}')
+        if self._view_fault is not None:
+            health.warn(f'the view cannot be drawn: {self._view_fault}')
         period, wanted = self._camera.loss.period(), self._manifest.frame_period
         if period is not None and period > 1.25 * wanted:
             health.warn(f'the camera sends an image every {period:.3g} s but the bundle asks for one every '

@@ -63,6 +63,7 @@ def test_a_place_behind_the_camera_is_not_in_the_picture():
 @pytest.mark.parametrize('change, said', [
     ({'size': (0, 240)}, 'size and focal lengths above zero'),
     ({'matrix': np.diag([0.0, 1.0, 1.0])}, 'is the camera calibrated'),
+    ({'matrix': np.diag([1.0, 1.0, 0.0])}, 'last row'),
     ({'matrix': np.eye(2)}, 'camera\'s matrix'),
     ({'position': (0.0, np.nan, 1.0)}, 'camera\'s position'),
     ({'rotation': 2 * np.eye(3)}, 'a rotation'),

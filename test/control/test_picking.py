@@ -107,6 +107,28 @@ def test_a_bin_is_put_down_where_it_is_wanted():
     bench.until(PickState.WAITING)
 
 
+def test_a_hand_keeps_its_side_on_the_way_to_where_bins_are_put_down_however_slow_the_arm_is():
+    arm = Arm(max_speed=0.1)
+    bench = Bench(Handle((0.0, 0.01, 0.82), 0.05), place=(1.36, -0.52, 0.56), arm=arm)
+    bench.until(PickState.CARRYING, seconds=30)
+    sides = []
+    while bench.step().state is PickState.CARRYING:
+        off = bench.tool[:2] - arm.base
+        sides.append(wrapped(bench.yaw - np.arctan2(off[1], off[0])))
+        assert len(sides) * PERIOD < 30
+    assert len(sides) * PERIOD > 3 and np.ptp(sides) < 0.15
+
+
+@pytest.mark.parametrize('floor, bottom', [(-np.inf, 0.15), (0.60, 0.40)])
+def test_a_bin_is_let_go_where_it_stands_however_far_down_that_is(floor, bottom):
+    held = 0.82 - BELT_TOP - PickSettings().depth  # from the bottom of a bin to the tool
+    bench = Bench(Handle((0.0, 0.01, 0.82), 0.05), place=(1.36, -0.52, 0.15), arm=Arm(max_speed=0.1))
+    bench.until(PickState.PLACING, seconds=60)
+    bench.floor = lambda off: floor
+    bench.until(PickState.RELEASING, seconds=20)
+    assert bench.tool[2] - held == pytest.approx(bottom, abs=0.025)
+
+
 def test_an_empty_grasp_is_seen_at_once_and_tried_again_from_where_it_is():
     bench = Bench(Handle((0.0, 0.01, 0.82), 0.08), thick=0.0)
     bench.until(PickState.CLOSING)
@@ -132,7 +154,8 @@ def test_fingers_that_closed_above_the_bar_look_lower():
             closed.append(abs(bench.off[2] - PickSettings().depth) < 0.022)
             bench.thick = 0.015 if closed[-1] else 0.0
         command = bench.step()
-    assert command.state is PickState.HOLDING and not closed[0] and PickState.WAITING not in bench.states
+    assert command.state is PickState.HOLDING and not closed[0]
+    assert PickState.WAITING not in bench.states[2:], 'it began from where it was'
 
 
 def test_it_does_not_look_beside_a_handle_that_is_seen_elsewhere_since():
@@ -286,6 +309,27 @@ def test_a_handle_that_has_passed_is_not_chased():
     assert np.hypot(*(bench.tool[:2] - PickSettings().home[:2])) < 0.01
 
 
+@pytest.mark.parametrize('state', [PickState.TRACKING, PickState.LOWERING])
+def test_a_handle_that_goes_back_out_of_the_workspace_is_not_followed(state):
+    bench = Bench(Handle((-0.3, 0.01, 0.82), 0.1))
+    bench.until(state)
+    back = -0.15
+    bench.handle = Handle(tuple(bench.handle.at(bench.time) - (back * bench.time, 0, 0)), back)
+    assert 'went back out' in bench.until(PickState.RETREATING).reason
+    bench.until(PickState.WAITING)
+    for _ in range(20):
+        bench.step()
+        assert bench.tool[0] > PickSettings().arm.workspace[0] - 0.2
+
+
+def test_a_handle_that_will_pass_out_of_reach_is_not_approached():
+    bench = Bench(Handle((-0.4, 0.35, 0.82), 0.1), track=TrackSettings(lane=(0.0, 0.5)))
+    home = bench.tool.copy()
+    for _ in range(60):
+        assert bench.step().state in (PickState.STOPPED, PickState.WAITING)
+    np.testing.assert_allclose(bench.tool, home, atol=0.01)
+
+
 def test_it_approaches_before_the_handle_is_in_reach_and_says_where_they_meet():
     bench = Bench(Handle((-0.6, 0.01, 0.82), 0.2))
     bench.until(PickState.TRACKING)
@@ -357,6 +401,26 @@ def test_it_starts_disabled_and_still_says_what_it_expects():
         command = bench.step()
     assert command.state is PickState.DISABLED and command.twist is None and command.gripper == ()
     assert len(command.path) == 5
+
+
+def test_enabled_again_with_its_fingers_down_it_goes_up_first():
+    bench = Bench()
+    bench.until(PickState.CLOSING)
+    bench.picker.enabled = False
+    for _ in range(60):
+        bench.step()
+    low = bench.tool.copy()
+    bench.picker.enabled = True
+    bench.until(PickState.WAITING)
+    assert bench.tool[2] > low[2] + 0.1 and np.hypot(*(bench.tool - low)[:2]) < 0.02
+    bench.until(PickState.STOPPED, PickState.WAITING)
+
+
+def test_enabled_twice_it_goes_on_with_its_attempt():
+    bench = Bench()
+    bench.until(PickState.LOWERING)
+    bench.picker.enabled = True
+    assert bench.step().state is PickState.LOWERING and bench.twists[-1].any()
 
 
 def test_disabled_with_a_bin_in_the_fingers_it_does_not_let_go():

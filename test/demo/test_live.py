@@ -94,7 +94,8 @@ def test_live_and_offline_agree(recorded, tmp_path, slower, mode, topic):
             np.testing.assert_allclose(step.futures.tokens, twin.futures.tokens, atol=1e-5)
 
 
-def test_what_was_published_is_put_together_whatever_came_first(tmp_path):
+@pytest.mark.parametrize('every', [1, 15])  # frames to one of the latents: of a slow machine, or a fast camera
+def test_what_was_published_is_put_together_whatever_came_first(tmp_path, every):
     """Topics overtake each other on their way: futures before their latents, latents before their frame."""
     pytest.importorskip('rclpy', reason='no ROS 2 here')
     from jepa_ros.clouds import encode_futures, encode_latents
@@ -102,12 +103,13 @@ def test_what_was_published_is_put_together_whatever_came_first(tmp_path):
     from jepa_ros.evaluation.outputs import CLOUD, OutputBag
     from jepa_ros.latents import Futures, Latents
 
-    frames, bag = camera(20), OutputBag(tmp_path / 'bag')
+    frames, bag = camera(20 * every), OutputBag(tmp_path / 'bag')
     image = bag.add('/camera/image_raw', 'sensor_msgs/msg/CompressedImage')
     outputs = {kind: bag.add(f'/perception/{kind}', CLOUD) for kind in ('latents', 'futures')}
     one, position = np.ones((1, 1), np.float32), np.full((1, 2), 0.5, np.float32)
     messages = []
-    for i, (stamp, frame) in enumerate(frames):
+    messages += [(stamp, image, frame) for i, (stamp, frame) in enumerate(frames) if i % every]
+    for i, (stamp, frame) in enumerate(frames[::every]):
         latents = Latents(stamp, one * i, position, np.zeros(1, np.float32), np.zeros(1, np.float32), 1)
         futures = Futures(stamp, np.float32([0.1]), np.float32([[[i + 0.5]]]), position, 1)
         order = [0, 1, 2] if i % 2 else [2, 1, 0]

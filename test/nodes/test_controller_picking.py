@@ -9,10 +9,12 @@ import yaml
 from bundles import make_bundle
 from controlled import S, start
 from picking_cell import CAMERA, HORIZONS, LATENCY, TICK, PickingCell
+from rclpy.parameter import Parameter
 from visualization_msgs.msg import Marker
 
 from jepa_ros.control.picking import PickSettings
 from jepa_ros.engine.bundle import Bundle
+from jepa_ros.nodes.controller_node import UNSURPRISING
 from jepa_ros.nodes.messages import to_ns
 from jepa_ros.paths import find_config
 
@@ -131,6 +133,19 @@ def distorted(message):
     return message
 
 
+def rectified(message):
+    """As a driver tells it beside the picture that image_proc rectifies."""
+    matrix = np.reshape(message.k, (3, 3))
+    message.p = np.column_stack([matrix, np.zeros(3)]).ravel().tolist()
+    message.k = (matrix * np.diag([0.9, 0.9, 1.0])).ravel().tolist()
+    return distorted(message)
+
+
+def no_matrix(message):
+    message.k[8] = 0.0
+    return message
+
+
 def in_frame(name):
     def change(message):
         message.header.frame_id = name
@@ -160,6 +175,7 @@ FAULTS = {
     'no pose of the tool': (silent('tool'), 'the newest poses of the tool are'),
     'no rotation': (changed('tool', no_quaternion), 'expected a quaternion of length one'),
     'distortion': (changed('camera_info', distorted), 'expected the camera_info of a rectified image'),
+    'no matrix of a camera': (changed('camera_info', no_matrix), 'expected 0, 0, 1 as the last row'),
     'another frame': (changed('camera_pose', in_frame('map')), "found 'map' and 'base_link'"),
 }
 
@@ -227,6 +243,38 @@ def test_the_camera_can_be_where_parameters_say(make_cell):
     assert abs(path.poses[0].pose.position.x - 0.35) < 0.02
 
 
+def test_a_picture_that_was_rectified_is_that_of_the_projection(make_cell):
+    cell = make_cell(rectified=True)
+    cell.change['camera_info'] = rectified
+    cell.enable()
+    cell.ticks_until(moving)
+    path = next(path for path in reversed(cell.paths) if path.poses)
+    assert abs(path.poses[0].pose.position.x - 0.35) < 0.02
+
+
+def test_what_is_not_watched_is_said(make_cell):
+    cell = make_cell(gripper_joints='left, right')
+    cell.surprise = np.nan
+    cell.enable()
+    cell.ticks_until(moving)
+    cell.until_said("no position of the gripper's joints (left, right)")
+    for _ in range(2 * UNSURPRISING + 2):
+        cell.tick()
+    cell.until_said('max_surprise watches nothing')
+    cell.well()
+    cell.ticks_until(lambda _: (cell.ns // TICK) % 2 == 0)
+    cell.until_said('joint_states')
+    assert not any('watches nothing' in message for message in cell.messages())
+
+
+def test_another_rate_waits_for_the_next_configure(make_cell):
+    cell = make_cell()
+    cell.node.set_parameters([Parameter('rate', value=200.0)])
+    cell.node.deactivate()
+    cell.node.activate()
+    assert {loop.timer_period_ns for loop in cell.node._loops} == {TICK}
+
+
 def test_without_a_calibration_it_says_so(make_cell):
     cell = make_cell()
     cell.silent = {'camera_pose'}
@@ -258,7 +306,7 @@ def test_the_parameter_file_has_the_settings_of_the_law_and_stops_in_time():
     settings = PickSettings()
     sections = (settings, settings.track, settings.arm, settings.watchdog)
     defaults = {name: getattr(section, name) for section in sections for name in vars(section)}
-    for name in set(written) - {'task', 'rate', 'gripper_joints'}:
+    for name in set(written) - {'task', 'rate', 'gripper_joints', 'rectified'}:
         value = tuple(written[name]) if isinstance(written[name], list) else written[name]
         assert value == defaults[name], name
     period = 1 / written['rate']

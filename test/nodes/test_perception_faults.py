@@ -12,7 +12,7 @@ from children import Child
 from rclpy.parameter import Parameter
 from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from stage import PERIOD, compressed, raw
 from std_msgs.msg import String
 
@@ -162,6 +162,26 @@ def test_slow_camera(perception):
     stage = perception()
     stage.play(range(0, 100, 4))
     stage.until_said('the camera sends an image every 0.2 s but the bundle asks for one every 0.05 s')
+
+
+def test_a_view_that_cannot_be_drawn_does_not_cost_the_stream(perception):
+    stage = perception(view_rate=60.0)
+    stage.listen(Image, '/perception/view')
+    latents = stage.listen(PointCloud2, '/perception/latents')
+    futures = stage.listen(PointCloud2, '/perception/futures')
+    stage.until(lambda: stage.node._view_out.get_subscription_count())
+
+    def broken(*arguments):
+        raise ValueError('no such encoding')
+
+    stage.node._view.draw = broken
+    origin, index = stage.node.now_ns() - 2_000_000_000, 0
+    while not futures:  # which take a history that a reset would end
+        assert index < 40
+        stage.play([index], origin=origin)
+        index += 1
+    assert latents
+    stage.until_said('the view cannot be drawn: ValueError: no such encoding')
 
 
 def test_encoder_that_fails_is_an_error_and_the_next_set_is_tried(perception):
