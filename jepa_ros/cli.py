@@ -18,7 +18,7 @@ from jepa_ros import __version__
 from jepa_ros.errors import JepaError
 
 COMMANDS = {
-    'demo': ('jepa_ros.demo.command', 'run camera to controller on a recording: table, bag, picture, JSON'),
+    'demo': ('jepa_ros.demo.command', 'run camera to controller: the simulated cell, or a recording'),
     'info': ('jepa_ros.engine.command', 'show what an engine bundle is, needs and was measured to do'),
     'train': ('jepa_ros.training.command', 'train encoder, forecaster and readout from a configuration file'),
     'curves': ('jepa_ros.training.curves', 'draw loss, effective rank and skill of training runs'),
@@ -35,13 +35,14 @@ COMMANDS = {
 
 EXAMPLES = """\
 examples:
-  jepa demo                                    the shipped recording through the shipped bundle
+  jepa demo                                    the simulated picking cell (needs the extra 'sim')
+  jepa demo --video conveyor                   the shipped recording through the shipped bundle
   jepa demo --video FILE.mp4                   your own video as the camera
   jepa demo --bag DIR --topic /camera/image    your own bag (rosbag2 or ROS 1)
   jepa info conveyor_vjepa                    what the shipped bundle is
   jepa replay DIR --bundle conveyor_vjepa     how a bundle does on your bags, as a page
   jepa sim record --seeds 0:20 --out DIR       bags to train on
-  jepa train config/train/conveyor_vjepa.yaml
+  jepa train own_videos --data DIR
   jepa export CHECKPOINT --out DIR             a bundle for perception_node
   jepa bench node                              milliseconds per frame on this machine
 

@@ -15,9 +15,9 @@ STEP_NS = 33_333_333
 
 
 def picture(number, size=(48, 64)):
-    """Return an RGB image whose left half is a grey that tells its number (0 to 40)."""
+    """Return an RGB image whose left half is a grey that tells its number (modulo 41)."""
     image = np.full((*size, 3), 90, np.uint8)
-    image[:, : size[1] // 2] = 20 + 5 * number
+    image[:, : size[1] // 2] = 20 + 5 * (number % 41)
     return image
 
 

@@ -28,7 +28,7 @@ from jepa_ros.paths import PROMOTED
 
 CELL = 'conveyor'
 DEFAULT_RECORDING = 'conveyor'
-OF_CELL = {'picks': 3, 'seed': None, 'speed': 1.0, 'no_film': False, 'params_file': ''}
+OF_CELL = {'picks': 3, 'seed': None, 'speed': 1.0, 'no_film': False, 'params_file': '', 'viewer': False}
 OF_RECORDING = {'topic': None, 'rate': 1.0, 'image_transport': 'auto'}
 
 
@@ -53,6 +53,7 @@ def configure(parser) -> None:
     cell.add_argument('--seed', type=int, help='everything follows from it (default: as config/conveyor_sim.yaml says)')
     cell.add_argument('--speed', type=_positive, help='simulated seconds per second (default: 1)')
     cell.add_argument('--no-film', action='store_true', default=None, help='leave the film out, which takes a minute')
+    cell.add_argument('--viewer', action='store_true', default=None, help="open MuJoCo's window; needs a screen")
     cell.add_argument('--params-file', metavar='FILE', help="YAML parameters over the package's own")
     recording = parser.add_argument_group('of a recording')
     recording.add_argument('--topic', metavar='T', help='camera topic in the bag; may be left out if there is one')
@@ -91,7 +92,7 @@ def _run_cell(args) -> int:
     from jepa_ros.demo.conveyor import ConveyorOptions, run_conveyor
     return run_conveyor(ConveyorOptions(
         args.bundle, args.out, args.picks, args.seconds or ConveyorOptions.seconds, args.speed, args.seed,
-        video=not args.no_film, params_file=args.params_file))
+        video=not args.no_film, params_file=args.params_file, viewer=args.viewer))
 
 
 def _run_recording(name: str, args) -> int:

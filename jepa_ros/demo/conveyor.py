@@ -31,6 +31,7 @@ class ConveyorOptions:
     :param backend: what runs the graphs; '' as the parameter file says.
     :param video: False to leave the video out.
     :param params_file: YAML file of parameters over the package's own; '' for none.
+    :param viewer: open MuJoCo's window, which needs a screen.
     """
 
     bundle: str
@@ -42,6 +43,7 @@ class ConveyorOptions:
     backend: str = ''
     video: bool = True
     params_file: str = ''
+    viewer: bool = False
 
 
 def run_conveyor(options: ConveyorOptions) -> int:
@@ -89,7 +91,7 @@ def graph(options: ConveyorOptions, bundle: Bundle) -> list[NodeSpec]:
     """Return the nodes, the simulator first, which does not start by itself: perception is to miss no frame."""
     readout = bundle.manifest.readout
     own = {
-        'conveyor_sim': {'autostart': False},
+        'conveyor_sim': {'autostart': False, 'viewer': options.viewer},
         'perception': {'publish': readout.publish},
         'controller': {'readout': readout.name},
     }

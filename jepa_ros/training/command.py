@@ -16,7 +16,7 @@ Your own recordings: put videos or bags into DIR/train, DIR/validation and DIR/h
   jepa export runs/mine/best.pt                        a bundle for perception_node
 
 More examples:
-  jepa train conveyor_vjepa --data data --set pretraining.steps=500
+  jepa train conveyor_video --data data --set pretraining.steps=500
   jepa train own_videos --data DIR --init-from runs/other/best.pt
   jepa train conveyor_vjepa --data data --init-from conveyor_vjepa    go on from a bundle, here one that ships
   torchrun --nproc-per-node 8 -m jepa_ros.cli train vjepa2_vitl --data DIR --set parallel=fsdp

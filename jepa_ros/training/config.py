@@ -235,7 +235,7 @@ class Distillation(Stage):
         '', 'weights of the teacher: a checkpoint of jepa train, or published ones (then with model)'
     )
     model: str = _key(
-        '', 'which published model the weights are, as jepa info --families lists them; empty: a checkpoint'
+        '', 'which published model the weights are, as jepa export --families lists them; empty: a checkpoint'
     )
     image_size: list[int] = _key([], 'height and width in which the teacher sees the clips; empty: its own')
     width: int = _key(1024, 'latent width of the teacher')

@@ -39,7 +39,7 @@ def test_topics_are_those_of_the_simulator():
     pytest.importorskip('rclpy', reason='needs ROS: a sourced installation or the wheels')
     from jepa_ros.nodes import conveyor_sim_node as node
     from jepa_ros.sim import interventions
-    table = dict(re.findall(r'^\| `([^`]+)`[^|]*\| (`.*?) \|', SIMULATOR.split('## Parameters')[0], re.MULTILINE))
+    table = dict(re.findall(r'^\| `([^`]+)`[^|]*\| (`.*?) \|', SIMULATOR.split('## Recordings')[0], re.MULTILINE))
     truth = {name: kind for name, kind in table.items() if name in node.TOPICS.values()}
     assert set(truth) == set(node.TOPICS.values())
     assert {kind.strip('`').split('/')[1] for kind in truth.values()} == set(node.TYPES)
@@ -47,6 +47,19 @@ def test_topics_are_those_of_the_simulator():
         'camera/image_raw', 'camera/camera_info', '/clock', '/tf', '~/physics', 'twist', 'gripper', '~/intervene',
             '~/reset'}
     assert all(re.search(rf'`{word}\b', SIMULATOR) for word in interventions.KINDS)
+
+
+def test_topics_of_recordings_are_those_of_the_labels():
+    pytest.importorskip('mujoco', reason="needs the extra 'sim'")
+    from jepa_ros.sim.cell import ConveyorCell
+    from jepa_ros.sim.labels import KINDS, labels
+    rows = re.findall(r'^\| `(/[^`]+)` \| `([^`]+)` \|', SIMULATOR.split('## Recordings')[1], re.MULTILINE)
+    told = {name: kind.replace('/', '/msg/') for name, kind in rows}
+    with ConveyorCell(10_000, (48, 64)) as cell:
+        written = {label.topic: KINDS[label.kind] for label in labels(cell)}
+    live = {name.removeprefix('~') for name in re.findall(r'^\| `(~/[^`]+)` \|', SIMULATOR, re.MULTILINE)}
+    assert told == {name: kind for name, kind in written.items() if name.removeprefix('/sim') not in live}
+    assert all(name.removeprefix('/sim') in live for name in written.keys() - told.keys())
 
 
 def test_topics_are_those_of_the_picking_task():
