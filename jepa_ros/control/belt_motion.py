@@ -42,7 +42,7 @@ class BeltMotion:
 
     :param settings: see there; may be replaced at any time.
 
-    Attributes: `times`, those of the newest path that was taken, s, float64 [K], empty before the first one;
+    Attributes: `times`, those of the newest path, s, float64 [K], empty before the first one;
     `first`, from when on it can be asked: the first of these, or where there were paths before, its stamp.
     """
 
@@ -75,9 +75,10 @@ class BeltMotion:
         if known is not None:
             ahead = self._ahead(stamp, claims)
             rows, off, spread = self._compared(*ahead, stamp, times, places, claims)
+            self.times, self.first = times, stamp
             if abs(off[0]) <= self.settings.gate * np.sqrt(spread[0, 0]):
                 known.take(stamp, *ahead, rows, off, spread, claims)
-                self.times, self.first, self._doubted = times, stamp, False
+                self._doubted = False
                 return False
             if not self._doubted:
                 self._doubted = True

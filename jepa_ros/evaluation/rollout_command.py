@@ -12,7 +12,7 @@ from pathlib import Path
 from jepa_ros import host
 from jepa_ros.sim import seeds as ranges
 
-DEFAULT = ranges.HELD_OUT[9100:9200]  # no training, tuning or recording uses them
+DEFAULT = ranges.HELD_OUT[9200:9300]  # no training, tuning or recording uses them
 DESCRIPTION = f"""\
 The arm takes moving bins off the belt, in the simulated cell, in lockstep and without ROS, as each of these
 sees them:

@@ -13,6 +13,7 @@ from jepa_ros.control.calibration import Calibration
 from jepa_ros.gaussian import ELLIPSE
 
 AFTER = 1.0  # s for which an intervention counts
+SAME = 1_000_000  # ns by which instants of one moment may differ: they were reckoned in floats
 #: What a row of `errors` holds: horizon, s; by how much the published path is off along the belt, across it and
 #: upwards, cm; whether the handle was hidden at the newest frame; whether an intervention fell into the second
 #: before the instant; whether the handle lay in the 90 % ellipse of the published path, and in that which the
@@ -53,7 +54,7 @@ def errors(opinions: Sequence, moments: Sequence[Moment], camera: Calibration) -
     Only instants count at which the handle was in the picture, as it was at the frame of the path.
 
     :param opinions: pairs of an `Opinion` and the path that the controller published after it: instants in ns
-        and `HandleState`s, one per horizon, or nothing.
+        and `HandleState`s; an instant of which it says nothing does not count.
     :returns: rows of COLUMNS.
     """
     touched = next((m.stamp_ns for m in moments if not m.free), moments[-1].stamp_ns)
@@ -65,15 +66,16 @@ def errors(opinions: Sequence, moments: Sequence[Moment], camera: Calibration) -
         path, seen = opinion.path, at[opinion.path.stamp_ns]
         if seen.xy is None:
             continue
+        instants = np.array([instant for instant, _ in published], np.int64)
         for index, horizon in enumerate(path.horizons):
             instant = path.stamp_ns + round(float(horizon) * 1e6) * 1000
             right = int(np.searchsorted(stamps, instant))
             if instant >= touched or right >= len(moments) or moments[right].xy is None:
                 continue
-            truth = _between(moments, right, instant)
-            if index >= len(published):
+            of_instant = np.flatnonzero(np.abs(instants - instant) <= SAME)
+            if not of_instant.size:
                 continue
-            _, state = published[index]
+            truth, (_, state) = _between(moments, right, instant), published[of_instant[0]]
             inside = _inside(state.position[:2], state.covariance[:2, :2], truth[:2])
             turn = wrapped(state.yaw - moments[right].yaw, np.pi)
             disturbed = bool(np.any((events <= instant) & (instant - events < AFTER * 1e9)))

@@ -70,6 +70,14 @@ def test_nothing_counts_once_the_bin_is_touched_or_out_of_the_picture():
     assert errors([(unknown, ())], moments(), camera()) == []
 
 
+def test_what_was_published_for_other_instants_is_not_held_against_these():
+    said, states = opinion(0.2)
+    assert errors([(said, [(at - 50_000_000, state) for at, state in states])], moments(), camera()) == []
+    found = table(errors([(said, states[2:])], moments(), camera()))
+    np.testing.assert_allclose(found['horizon'], HORIZONS[2:])
+    np.testing.assert_allclose(found['along'], 0, atol=0.01)
+
+
 def test_a_covariance_without_extent_holds_only_the_truth_itself():
     said, states = opinion(0.2)
     flat = [(t, HandleState(s.position, s.velocity, 0.0, np.zeros((6, 6)))) for t, s in states]

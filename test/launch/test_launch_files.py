@@ -151,6 +151,15 @@ def test_conveyor_picking_runs_the_cell_and_is_stopped_with_ctrl_c(mujoco, bundl
     assert_ended_well(output, 4)  # one of them enabled the controller, and had nothing more to do
 
 
+def test_conveyor_picking_takes_a_bin(mujoco):
+    """With the bundle that ships, at half the pace: a machine that runs tests may be busy."""
+    with Peer() as peer, Launched('conveyor_picking.launch.py', seed=20003, speed=0.5) as launched:
+        peer.listen(Int32, '/conveyor_sim/taken', QoSProfile(depth=10)).wait(lambda m: m.data, timeout=240)
+        code, output = launched.end(interrupt=True)
+    assert code == 0 or code == 1
+    assert_ended_well(output, 4)
+
+
 def test_conveyor_picking_on_a_robot_in_a_namespace(bundle):
     arguments = {'sim': 'false', 'namespace': 'robot', 'image_topic': 'eye/image', 'tool_topic': '/arm/tool'}
     with Peer() as peer, Launched('conveyor_picking.launch.py', bundle=bundle, **arguments) as launched:
