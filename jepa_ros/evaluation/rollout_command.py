@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             interrupted = True
     episodes = {name: [e for seed in seeds if (e := store.load(name, seed))] for name in names}
-    _report(args, {name: ran for name, ran in episodes.items() if ran})
+    _report(args, store.plan(), {name: ran for name, ran in episodes.items() if ran}, interrupted)
     return 130 if interrupted else 0
 
 
@@ -128,7 +128,7 @@ def _plan(args, names: list[str], store):
             return args.latency
         return kept.get(name, measured.get(CONTENDERS[name][0], longest))
 
-    return Plan(paths, models, {name: latency(name) for name in names}, args.backend)
+    return Plan(paths, models, {name: latency(name) for name in names}, args.backend, given=args.latency)
 
 
 def _watch(episodes, count: int, missing: int) -> None:
@@ -146,7 +146,7 @@ def _watch(episodes, count: int, missing: int) -> None:
             episodes.close()
 
 
-def _report(args, episodes: dict[str, list[dict]]) -> None:
+def _report(args, plan: dict, episodes: dict[str, list[dict]], interrupted: bool) -> None:
     from rich.console import Console
 
     from jepa_ros.evaluation import page
@@ -160,13 +160,14 @@ def _report(args, episodes: dict[str, list[dict]]) -> None:
         return
     reference = 'oracle' if 'oracle' in episodes else next(iter(episodes))
     report = summarise(episodes, reference)
-    machine = host.describe()
     command = (
         shlex.join(['jepa', *sys.argv[1:]]) if sys.argv[1:2] == ['evaluate'] else 'jepa evaluate rollout'
     )
     report = {
         'command': command,
-        'host': machine,
+        'host': plan['host'],
+        'latency': plan['conditions']['latency'],
+        'interrupted': interrupted,
         'bundles': {'vjepa': args.vjepa, 'ijepa': args.ijepa},
         **report,
         'episodes': {

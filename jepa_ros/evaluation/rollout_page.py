@@ -15,13 +15,14 @@ WORDS = {
     'hidden': 'hidden at the newest frame',
     'disturbed': 'within a second after an intervention',
 }
+INTERRUPTED = 'The run was interrupted: not every contender has an episode of every seed. The same command goes on.'
 
 
 def render(report: Mapping, episodes: Mapping[str, Sequence[dict]]) -> str:
     """
     Return the page.
 
-    :param report: of `rollout_summary.summarise`, with 'command', 'host' and 'bundles'.
+    :param report: of `rollout_summary.summarise`, with 'command', 'host', 'latency', 'interrupted' and 'bundles'.
     :param episodes: name of a contender to its episodes, with their strips.
     """
     seeds = report['seeds']
@@ -31,8 +32,13 @@ def render(report: Mapping, episodes: Mapping[str, Sequence[dict]]) -> str:
             page.paragraph(
                 f'{len(seeds)} seeds ({seeds[0]} to {seeds[-1]}), each with one bin for every contender, at belt '
                 'speeds of 0.05 to 0.30 m/s. The control law, the scenes and what happens in them are the same; '
-                'the paths come late by the latency that was measured.'
+                + (
+                    'the paths come late by the latency that was measured.'
+                    if report['latency'] == 'measured'
+                    else f'the paths come late by {report["latency"]}, as was asked.'
+                )
             ),
+            *([page.paragraph(INTERRUPTED, 'note')] if report['interrupted'] else []),
             page.cards(
                 (name, percent(found['all']['rate']), interval(found['all']))
                 for name, found in report['success'].items()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import signal
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from jepa_ros import host
 from jepa_ros.control.picking import PickSettings
 from jepa_ros.errors import JepaError
 from jepa_ros.evaluation import page
@@ -29,7 +31,23 @@ CONTENDERS = {
     'hold': ('ijepa', HoldLast),
     'oracle': (None, Oracle),
 }
-FORMAT = 2  # of what is kept; another is not gone on with
+FORMAT = 3  # of what is kept; another is not gone on with
+#: Whose code decides how an episode goes, and what is kept of it.
+DECIDES = (
+    'control/*.py',
+    'sim/*.py',
+    *(f'evaluation/rollout_{name}.py' for name in ('contenders', 'episode', 'errors', 'kalman', 'perception', 'scene')),
+)
+
+
+@lru_cache(maxsize=1)
+def code() -> str:
+    """Return a hash of the law, the scenes and the contenders: episodes of two of them are not one run."""
+    package, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for pattern in DECIDES:
+        for path in sorted(package.glob(pattern)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class RolloutError(JepaError):
@@ -46,6 +64,7 @@ class Plan:
     :param latencies: name of a contender to s from a frame to its path.
     :param backend: as for `open_session`.
     :param threads: of the backend.
+    :param given: the latency that was asked for, s; None: they were measured.
     """
 
     bundles: dict[str, str]
@@ -53,6 +72,12 @@ class Plan:
     latencies: dict[str, float]
     backend: str = 'auto'
     threads: int = 1
+    given: float | None = None
+
+    def conditions(self) -> dict:
+        """Return what must be the same for all that is kept in one folder, besides models and latencies."""
+        latency = 'measured' if self.given is None else f'{self.given} s'
+        return {'latency': latency, 'backend': self.backend, 'processor': host.describe()['processor'], 'code': code()}
 
     def contender(self, name: str) -> Contender:
         """Return a contender; those that look through the same bundle share it."""
@@ -84,15 +109,29 @@ class Store:
 
         :raises RolloutError: what is kept was run otherwise.
         """
-        old = self.plan() or {'format': FORMAT, 'models': {}, 'latencies': {}}
-        new = {'format': FORMAT}
+        conditions = plan.conditions()
+        old = self.plan() or {
+            'format': FORMAT, 'conditions': conditions, 'host': host.describe(), 'models': {}, 'latencies': {}
+        }
+        if old['format'] != FORMAT:
+            raise RolloutError(
+                f'expected in {self._folder} episodes of this version, found those of another: choose another --out, '
+                'or --again'
+            )
+        for name, value in conditions.items():
+            if old['conditions'][name] != value:
+                raise RolloutError(
+                    f"expected in {self._folder} episodes with this {name}, '{value}', found "
+                    f"'{old['conditions'][name]}': choose another --out, or --again"
+                )
+        new = dict(old)
         for key, value in (('models', plan.models), ('latencies', plan.latencies)):
             new[key] = {**value, **old[key]}
             changed = sorted(name for name in value if new[key][name] != value[name])
-            if changed or old['format'] != FORMAT:
+            if changed:
                 raise RolloutError(
                     f'expected in {self._folder} episodes with these {key}, found others '
-                    f'({", ".join(changed) or "of another version"}): choose another --out, or --again'
+                    f'({", ".join(changed)}): choose another --out, or --again'
                 )
         page.write(self._folder / 'plan.json', json.dumps(new, indent=1) + '\n')
 

@@ -51,20 +51,22 @@ class Cover:
 
     The place is fixed beforehand: COVER_PLACE and what the belt moves in COVER_LAG s downstream of it. The
     load sets off COVER_TIME s before the handle is there, at the speed it has then; no contender is watched.
+
+    Attributes: `sent`, whether it is under way: another one may have been, and then this one is not sent.
     """
 
     scene: Scene
     sent: bool = field(default=False, init=False)
+    _due: bool = field(default=True, init=False)
 
     def step(self, cell: ConveyorCell) -> None:
         """Look at the current frame, and send the load when it is time."""
-        if self.sent or not self.scene.covered:
+        if not (self._due and self.scene.covered):
             return
         speed = float(cell.handle_velocity()[0])
         place = COVER_PLACE + COVER_LAG * self.scene.speed
         if speed > 0.01 and cell.handle_pose().position[0] >= place - COVER_TIME * speed:
-            cell.intervene('pass', COVER_TIME)
-            self.sent = True
+            self._due, self.sent = False, cell.intervene('pass', COVER_TIME)
 
 
 def van_der_corput(number: int, base: int) -> float:

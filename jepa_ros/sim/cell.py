@@ -130,8 +130,8 @@ class ConveyorCell(Hall):
             raise SimError(f'expected a finite travel of the fingers, found {travel}')
         self._servo.grip(travel)
 
-    def intervene(self, kind: str, value: float = 0.0) -> None:
-        """Let something happen now.
+    def intervene(self, kind: str, value: float = 0.0) -> bool:
+        """Let something happen now; returns whether it does: a load is under way at most, and what is held is not nudged.
 
         :param kind, value: see `interventions.KINDS`.
         :raises SimError: for another kind.
@@ -148,12 +148,15 @@ class ConveyorCell(Hall):
             if kind == 'speed':
                 belt.cruise = value
             belt.wanted = float(wanted)
-        elif kind == 'pass':
-            self._let_pass(max(value or 1.0, 0.3))
-        elif self.bin in self._on_belt and not self._contacts.touched(self.bin):
+            return True
+        if kind == 'pass':
+            return self._let_pass(max(value or 1.0, 0.3))
+        free = self.bin in self._on_belt and not self._contacts.touched(self.bin)
+        if free:
             joint = self._data.joint(self.bin.name)
             joint.qvel[0 if kind == 'nudge' else 5] += value
             self._events.append('nudged' if kind == 'nudge' else 'turned')
+        return free
 
     # Time.
 
@@ -471,10 +474,10 @@ class ConveyorCell(Hall):
     def _move_prop(self, name: str, position) -> None:
         self._data.mocap_pos[self._model.body(name).mocapid[0]] = position
 
-    def _let_pass(self, seconds: float) -> None:
-        """Send a load off that covers the handle in some seconds, from the side that leaves it time."""
+    def _let_pass(self, seconds: float) -> bool:
+        """Send a load off that covers the handle in some seconds, where no other is under way; returns whether it is."""
         if self._load is not None:
-            return
+            return False
         camera = self._model.camera('camera').id
         eye = self._data.cam(camera).xpos
         handle = self.handle_pose().position + self.handle_velocity() * seconds
@@ -485,6 +488,7 @@ class ConveyorCell(Hall):
         side = self._passes.choice([-1, 1])
         aside = side * (1.3 * view * np.linalg.norm(sight) + LOAD_HALF)
         self._load = _Load(self.time, eye[0] + aside, 2 * abs(aside), (sight[0] - aside) / seconds, eye[2] + sight[2])
+        return True
 
     def _move_load(self) -> None:
         load = self._load

@@ -44,6 +44,13 @@ def test_episodes_are_kept_and_gone_on_with(tmp_path, monkeypatch):
         store.begin(Plan({}, {}, {'oracle': 0.09}))
     with pytest.raises(RolloutError, match=r'these models, found others \(vjepa\)'):
         store.begin(Plan({}, {'vjepa': 8}, {}))
+    with pytest.raises(RolloutError, match="with this latency, '0.08 s', found 'measured'"):
+        store.begin(Plan({}, {}, {}, given=0.08))
+    with pytest.raises(RolloutError, match="with this backend, 'tensorrt', found 'auto'"):
+        store.begin(Plan({}, {}, {}, 'tensorrt'))
+    with monkeypatch.context() as patched, pytest.raises(RolloutError, match="with this code, 'other', found"):
+        patched.setattr(rollout_run, 'code', lambda: 'other')
+        store.begin(PLAN)
     store.clear()
     assert store.plan() is None and store.load('oracle', 3) is None
 
@@ -81,7 +88,9 @@ def test_the_oracle_takes_a_bin_in_real_physics(tmp_path, capsys):
     (episode,) = report['episodes']['oracle']
     assert episode['outcome'] == 'picked' and episode['covered'] and episode['seed'] == seed
     assert episode['seconds'] < episode['length'] and episode['attempts'] >= 1
-    assert '1 of 1' in (tmp_path / 'report.html').read_text()
+    page = (tmp_path / 'report.html').read_text()
+    assert '1 of 1' in page and 'latency that was measured' in page and 'was interrupted' not in page
+    assert report['latency'] == 'measured' and not report['interrupted']
     kept = Store(tmp_path).path('oracle', seed).stat().st_mtime_ns
     assert main([*arguments, '--out', str(tmp_path)]) == 0
     assert Store(tmp_path).path('oracle', seed).stat().st_mtime_ns == kept, 'nothing is measured twice'

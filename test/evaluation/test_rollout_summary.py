@@ -79,6 +79,7 @@ def test_it_can_be_shown_and_kept(report):
     rollout_table.show(console, found)
     said = console.file.getvalue()
     assert '2 of 3' in said and 'vjepa lost: missed 1' in said and '67 %' in said
-    whole = {'command': 'jepa evaluate rollout', 'host': host.describe(), 'bundles': {}, **found}
+    whole = {'command': 'jepa evaluate rollout', 'host': host.describe(), 'latency': '0.08 s', 'interrupted': True, 'bundles': {}, **found}
     html = render(whole, episodes)
     assert '2 of 3' in html and 'McNemar' in html and '<svg' in html
+    assert 'late by 0.08 s, as was asked' in html and 'was interrupted' in html

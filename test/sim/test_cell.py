@@ -208,7 +208,7 @@ def test_a_passing_load_hides_the_handle_when_it_was_said_to(seed):
         put(cell, -0.25 if pillar > 0 else 0.15)
         cell.step()
         assert cell.truth().visible
-        cell.intervene('pass', 1.2)
+        assert cell.intervene('pass', 1.2) and not cell.intervene('pass', 1.0), 'one at a time'
         hidden = []
         for _ in range(120):
             cell.step()

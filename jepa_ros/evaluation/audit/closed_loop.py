@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jepa_ros.errors import one_line
 from jepa_ros.evaluation.audit.config import AuditError
+from jepa_ros.sim import seeds
 
 CONTENDERS = ('ijepa', 'vjepa')  # what the run calls the image and the video bundle
 
@@ -41,7 +42,7 @@ class Outcomes:
 
 def read(folder: Path, models: tuple[int, int]) -> Outcomes | None:
     """
-    Return the outcomes of a run of `jepa evaluate rollout`, over the seeds that both bundles ran.
+    Return the outcomes of a run of `jepa evaluate rollout`, over the held-out seeds that both bundles ran.
 
     :param folder: of the run, with `plan.json` and a file per episode.
     :param models: model ids of the image and the video bundle that are audited.
@@ -63,7 +64,7 @@ def read(folder: Path, models: tuple[int, int]) -> Outcomes | None:
     for name in CONTENDERS:
         episodes = [_json(path) for path in sorted((folder / 'episodes' / name).glob('*.json'))]
         taken.append({int(e['seed']): e['outcome'] == 'picked' for e in episodes})
-    both = taken[0].keys() & taken[1].keys()
+    both = taken[0].keys() & taken[1].keys() & set(seeds.HELD_OUT)  # what was tuned on others is no evidence
     return Outcomes(*({seed: one[seed] for seed in sorted(both)} for one in taken)) if both else None
 
 

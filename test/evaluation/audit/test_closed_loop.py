@@ -7,6 +7,9 @@ from jepa_ros.errors import JepaError
 from jepa_ros.evaluation.audit.closed_loop import CONTENDERS, read
 from jepa_ros.evaluation.rollout_run import CONTENDERS as RUN
 from jepa_ros.evaluation.rollout_run import Plan, Store
+from jepa_ros.sim.seeds import HELD_OUT
+
+FIRST = HELD_OUT.start
 
 
 @pytest.fixture
@@ -15,18 +18,18 @@ def store(tmp_path):
     store = Store(tmp_path / 'rollout')
     store.begin(Plan({}, {'ijepa': 1, 'vjepa': 2}, {}))
     for name, outcomes in (
-        ('ijepa', {0: 'picked', 1: 'lost', 2: 'picked'}),
-        ('vjepa', {1: 'picked', 2: 'picked', 3: 'lost'}),
+        ('ijepa', {0: 'picked', 1: 'lost', 2: 'picked', -1: 'lost'}),
+        ('vjepa', {1: 'picked', 2: 'picked', 3: 'lost', -1: 'picked'}),  # -1: one that the law was tuned on
     ):
         for seed, outcome in outcomes.items():
-            store.save(name, {'seed': seed, 'outcome': outcome})
+            store.save(name, {'seed': FIRST + seed, 'outcome': outcome})
     return store
 
 
 def test_seeds_that_both_ran_are_paired(store, tmp_path):
     found = read(tmp_path / 'rollout', (1, 2))
     assert found.differences() == [1.0, 0.0]
-    assert found.to_dict() == {'seeds': [1, 2], 'image': [0, 1], 'video': [1, 1]}
+    assert found.to_dict() == {'seeds': [FIRST + 1, FIRST + 2], 'image': [0, 1], 'video': [1, 1]}
     assert set(CONTENDERS) <= set(RUN)
 
 
