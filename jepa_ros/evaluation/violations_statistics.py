@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jepa_ros.evaluation.audit.statistics import RESAMPLES, Interval, expanded
+from jepa_ros.evaluation.audit.statistics import RESAMPLES, Interval
+from jepa_ros.evaluation.percentiles import expanded
 from jepa_ros.evaluation.rollout_statistics import wilson
 
 #: What happens behind a screen, in both directions: whoever takes an empty belt for dull is wrong in one of them.

@@ -86,7 +86,7 @@ def audit(
     look = Look(
         [f'{bundle.model_id:08x}' for bundle in bundles],
         config.rule.sha256(),
-        sha256(dataclasses.asdict(config.probes)),
+        sha256(dataclasses.asdict(config.settings)),
     )
     with ledger.scoring(look, held_out, {'audit': config.name, 'config_sha256': config_sha256}):
         results = _probes(config, bundles, splits, place, shelf, run_probes, tick)
@@ -111,7 +111,7 @@ def audit(
             'probes': evidence.probes(config.rule, results),
             'costs': {name: cost.to_dict() for name, cost in zip(SIDES, spent)},
             'closed_loop': outcomes.to_dict() if outcomes else None,
-            'settings': {'sha256': look.settings_sha256, **evidence.settings(config.probes)},
+            'settings': {'sha256': look.settings_sha256, **evidence.settings(config.settings)},
             'made': {'command': command, 'version': __version__, 'host': host.describe()},
         },
     )
@@ -133,7 +133,7 @@ def _probes(config, bundles, splits, place, shelf, run, tick) -> list[dict[str, 
                 'format': FORMAT,
                 'model': bundle.model_id,
                 'probes': names,
-                'settings': dataclasses.asdict(config.probes),
+                'settings': dataclasses.asdict(config.settings),
                 'topic': config.data.topic,
                 'recordings': {split: [t.source.key for t in getattr(splits, split)] for split in SPLITS},
             }
@@ -159,7 +159,7 @@ def _suite(config: Config, place: Place, side: str, tick: Tick) -> dict[str, dic
 
     def run(bundle: Bundle, splits: Splits, names: Sequence[str], tick: Tick) -> Mapping[str, ProbeResult]:
         return suite.run(
-            bundle, splits, names, config.probes, place.cache, tick, max(1, config.timing.threads)
+            bundle, splits, names, config.settings, place.cache, tick, max(1, config.timing.threads)
         )
 
     splits = _splits(config, place, lambda what, *rest: None)

@@ -7,9 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 from jepa_ros.errors import one_line
 from jepa_ros.evaluation.audit.config import AuditError
+from jepa_ros.evaluation.audit.statistics import Interval
+from jepa_ros.evaluation.rollout_statistics import paired_difference
 from jepa_ros.sim import seeds
 
 CONTENDERS = ('ijepa', 'vjepa')  # what the run calls the image and the video bundle
@@ -26,9 +29,12 @@ class Outcomes:
     image: Mapping[int, bool]
     video: Mapping[int, bool]
 
-    def differences(self) -> list[float]:
-        """Video minus image by seed, -1, 0 or 1."""
-        return [float(self.video[seed]) - float(self.image[seed]) for seed in sorted(self.image)]
+    def gain(self, confidence: float) -> Interval:
+        """Return the success rate of the video bundle minus that of the image bundle."""
+        pairs = [(bool(self.video[seed]), bool(self.image[seed])) for seed in self.image]
+        counts = [pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))]
+        low, high = paired_difference(*counts, NormalDist().inv_cdf(0.5 + confidence / 2))
+        return Interval((counts[1] - counts[2]) / len(pairs), low, high, confidence, len(pairs))
 
     def to_dict(self) -> dict:
         """Return plain values."""

@@ -222,6 +222,11 @@ class Config:
         _expect(self.timing.rounds >= 3, 'timing.rounds', '3 or more', self.timing.rounds)
         _expect(bool(self.data.held_out), 'data.held_out', 'recordings', self.data.held_out)
 
+    @property
+    def settings(self) -> Settings:
+        """Of all probes: their verdicts ask for the confidence of the rule."""
+        return dataclasses.replace(self.probes, confidence=self.rule.confidence)
+
     def probe_names(self) -> list[str]:
         """Return every probe that is run, each once, those of the rule first."""
         rule = self.rule

@@ -11,10 +11,8 @@ from jepa_ros.evaluation.audit.costs import Costs
 from jepa_ros.evaluation.audit.decision import Criterion
 from jepa_ros.evaluation.audit.statistics import (
     Interval,
-    bootstrap_mean,
     bootstrap_ratio,
     exact,
-    expanded,
 )
 from jepa_ros.evaluation.probes.result import ProbeResult
 from jepa_ros.evaluation.probes.scores import ProbeError, Scores, difference
@@ -39,7 +37,7 @@ def criteria(
     """
     found = [_probed(wanted, rule, image, video) for wanted in (*rule.temporal, *rule.static)]
     if rule.closed_loop:
-        gain = outcomes and bootstrap_mean(outcomes.differences(), confidence=rule.confidence)
+        gain = outcomes and outcomes.gain(rule.confidence)
         found.append(
             Criterion(
                 'closed_loop',
@@ -96,7 +94,7 @@ def _nothing_learned(pair: list[ProbeResult], rule: Rule) -> str:
         blind = result.controls.get('permuted') or result.chance
         if blind is None:
             return ''
-        scores = _scores(result, rule.head if result.linear else 'attentive')
+        scores = _scores(result, 'attentive')  # the head of the control
         lead = _difference(scores, blind, rule.confidence)
         if (lead if result.higher else -lead).low > 0:
             return ''
@@ -126,12 +124,9 @@ def _scores(result: ProbeResult, head: str, metric: str = '') -> Scores:
 
 
 def _difference(one: Scores, other: Scores, confidence: float) -> Interval:
-    """Return one minus other, with percentiles expanded for the number of sequences."""
-    count = len(one.sequences)
-    found = difference(one, other, expanded(confidence, count))
-    if count < 2:
-        return Interval(found.value, float('-inf'), float('inf'), confidence, count)
-    return Interval(found.value, min(found.low, found.value), max(found.high, found.value), confidence, count)
+    """Return one minus other."""
+    found = difference(one, other, confidence)
+    return Interval(found.value, found.low, found.high, confidence, found.sequences)
 
 
 def _costs(limits: Cost, costs: tuple[Costs, Costs] | None, confidence: float) -> list[Criterion]:

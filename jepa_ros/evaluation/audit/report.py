@@ -119,7 +119,7 @@ def _criteria(evidence: Mapping) -> Html:
                 ['criterion', 'state', 'found', f'{confidence:g} % interval', 'asked', 'from'],
                 rows,
                 words=2,
-                caption='Intervals of probes and rollouts: paired bootstrap over sequences and seeds.',
+                caption="Intervals of probes: paired bootstrap over sequences; of rollouts: Newcombe's for paired proportions.",
             ),
         ]
     )

@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+
+from jepa_ros.evaluation.percentiles import expanded
 
 RESAMPLES = 4000
 
@@ -73,20 +74,6 @@ def bootstrap_mean(
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate), confidence, count)
 
 
-def expanded(confidence: float, count: int) -> float:
-    """
-    Return the confidence to take percentiles at, so that those of few values cover what they promise.
-
-    Percentiles of the bootstrap are too narrow by the factor sqrt((n - 1) / n) and by the normal where
-    Student's t belongs; both are made good by taking them further out (Hesterberg 2015, "What Teachers Should
-    Know About the Bootstrap", section 5.3, expanded percentiles).
-    """
-    if count < 2:
-        return confidence
-    reach = math.sqrt(count / (count - 1)) * student_quantile(0.5 + confidence / 2, count - 1)
-    return 1 - 2 * NormalDist().cdf(-reach)
-
-
 def bootstrap_ratio(
     numerators: Sequence[float], denominators: Sequence[float], confidence: float = 0.95
 ) -> Interval:
@@ -109,14 +96,6 @@ def needed(interval: Interval, limit: float, resolution: float) -> int:
     if not math.isfinite(towards) or towards == 0:
         return interval.count + 1
     return max(interval.count + 1, math.ceil(interval.count * (towards / distance) ** 2))
-
-
-def student_quantile(p: float, degrees: int) -> float:
-    """Return the p-quantile of Student's t distribution: t = sqrt(ν) tan θ has a density as cos(θ)^(ν-1)."""
-    angles = np.linspace(-math.pi / 2, math.pi / 2, 40001)
-    density = np.cos(angles).clip(0) ** (degrees - 1)
-    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(degrees) * math.tan(float(np.interp(p, below / below[-1], angles)))
 
 
 def _exp(value: float) -> float:

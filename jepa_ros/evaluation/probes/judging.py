@@ -31,9 +31,10 @@ def further(probe: Probe, samples: Samples, answers: Answers) -> dict[str, Score
     return {name: _scores(samples, values) for name, values in found.items()}
 
 
-def margin(probe: Probe, scores: Scores, other: Scores) -> Difference:
+def margin(probe: Probe, scores: Scores, other: Scores, confidence: float) -> Difference:
     """Return by how much one is better than another, better counted positive."""
-    return difference(scores, other) if probe.higher else difference(other, scores)
+    pair = (scores, other) if probe.higher else (other, scores)
+    return difference(*pair, confidence)
 
 
 def verdict(probe: Probe, margins: dict[str, Difference], learned: float) -> str:

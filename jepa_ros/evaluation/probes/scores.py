@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jepa_ros.errors import JepaError
+from jepa_ros.evaluation.percentiles import expanded
 
 DRAWS = 2000
 
@@ -79,8 +80,9 @@ class Scores:
         return Scores(names, (group,), *(part[rows, column, None] for part in (self.sums, self.counts)))
 
     def interval(self, level: float = 0.95, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
-        """Bootstrap interval of the score over sequences."""
-        return _interval(self._values(resampled(len(self.sequences), draws, seed)), level)
+        """Bootstrap interval of the score over sequences; without ends for fewer than two."""
+        weights = resampled(len(self.sequences), draws, seed)
+        return _interval(self._values(weights), level, len(self.sequences), self.value())
 
     def _values(self, weights: np.ndarray) -> np.ndarray:
         """Scores under weights [B, S]: [B]."""
@@ -111,7 +113,8 @@ class Scores:
 class Difference:
     """How much one score is above another, in the score's own unit.
 
-    :param value: of all sequences; `low`, `high`: bounds of the interval; `level`: its confidence.
+    :param value: of all sequences; `low`, `high`: bounds of the interval, without ends (infinite) for fewer than two
+        sequences; `level`: its confidence.
     :param sequences: how many sequences both have.
     """
 
@@ -137,8 +140,9 @@ def difference(
             f'{len(other.sequences)} sequences, {len(one.groups)} and {len(other.groups)} groups'
         )
     weights = resampled(len(one.sequences), draws, seed)
-    low, high = _interval(one._values(weights) - other._values(weights), level)
-    return Difference(one.value() - other.value(), low, high, level, len(one.sequences))
+    value, count = one.value() - other.value(), len(one.sequences)
+    low, high = _interval(one._values(weights) - other._values(weights), level, count, value)
+    return Difference(value, low, high, level, count)
 
 
 def resampled(count: int, draws: int, seed: int) -> np.ndarray:
@@ -153,9 +157,13 @@ def resampled(count: int, draws: int, seed: int) -> np.ndarray:
     return weights
 
 
-def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
+def _interval(values: np.ndarray, level: float, count: int, estimate: float) -> tuple[float, float]:
+    """Return percentiles of resampled values, taken further out for few sequences; they hold the estimate."""
     values = values[~np.isnan(values)]
     if not len(values):
         return float('nan'), float('nan')
+    if count < 2:
+        return float('-inf'), float('inf')
+    level = expanded(level, count)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return min(float(low), estimate), max(float(high), estimate)

@@ -27,6 +27,7 @@ class Settings:
     :param rates: learning rates that are tried, and `decays`, weight decays; the pair is chosen on validation.
     :param noise: strength of the appearance noise, 1: as described in `noise`.
     :param seed: of heads, batches, orders and noise.
+    :param confidence: with which order must matter, or not, for a verdict.
     """
 
     span: float = 0.8
@@ -42,6 +43,7 @@ class Settings:
     decays: tuple[float, ...] = (0.01, 0.3)
     noise: float = 1.0
     seed: int = 0
+    confidence: float = 0.95
 
     def of_features(self) -> dict:
         """Return the settings that the cached features depend on."""

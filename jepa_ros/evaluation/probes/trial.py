@@ -119,8 +119,9 @@ class Trial:
         noise = {
             kind: self._scores(self._heads[first], self._samples(split, f'{{}}+{kind}')) for kind in NOISES
         }
-        margins = {name: margin(probe, scores, controls[name]) for name in ORDERLESS if name in controls}
-        learned = margin(probe, scores, controls['permuted']).value
+        level = settings.confidence
+        margins = {name: margin(probe, scores, controls[name], level) for name in ORDERLESS if name in controls}
+        learned = margin(probe, scores, controls['permuted'], level).value
         linear = 'linear' if 'linear' in probe.heads[1:] else None
         blind = self._heads[BLIND].answer(len(samples))
         self._seconds += time.perf_counter() - began

@@ -13,10 +13,9 @@ from jepa_ros.evaluation.audit.statistics import (
     bootstrap_mean,
     bootstrap_ratio,
     exact,
-    expanded,
     needed,
-    student_quantile,
 )
+from jepa_ros.evaluation.percentiles import expanded, student_quantile
 
 VALUES = st.lists(st.floats(-10, 10), min_size=2, max_size=30)
 

@@ -55,7 +55,7 @@ def test_errors_are_the_mean_over_the_groups():
 def test_a_margin_counts_better_as_positive():
     asked = samples(np.array([[1.0], [1.0]]), [0, 0])
     good, bad = (judge(Vectors(), asked, Answers(np.full((2, 1), x))) for x in (1.1, 3.0))
-    assert margin(Vectors(), good, bad).value == pytest.approx(1.9)
+    assert margin(Vectors(), good, bad, 0.95).value == pytest.approx(1.9)
 
 
 def gain(low, high):
