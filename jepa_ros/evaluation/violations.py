@@ -167,19 +167,26 @@ class Expectation:
         matchers = {context: Matcher(tolerance) for context in self.contexts}
         rows: list[dict[tuple[int, float], float]] = []
         steps: list[Step] = []
+        row_of: dict[int, dict] = {}  # by stamp: a slice may come a little before the instant that was foretold
+
+        def compare(context: int, matches) -> None:
+            for match in matches:
+                error = float(np.mean((match.predicted - match.then.tokens) ** 2))
+                row_of[match.then.stamp_ns][context, self.horizons[match.index]] = error
+
         for step in OfflineRun(session, recording, self.horizons):
             if step.reset:
                 matchers = {context: Matcher(tolerance) for context in self.contexts}
             steps.append(step)
             rows.append({})
+            row_of[step.latents.stamp_ns] = rows[-1]
             for context, matcher in matchers.items():
-                for match in matcher.latents(step.latents):
-                    if match.then is step.latents:
-                        error = float(np.mean((match.predicted - match.then.tokens) ** 2))
-                        rows[-1][context, self.horizons[match.index]] = error
+                compare(context, matcher.latents(step.latents))
                 futures = step.futures if context == ALL else self._forecast(session.past, context)
                 if futures is not None:
                     matcher.futures(futures)
+        for context, matcher in matchers.items():
+            compare(context, matcher.end())
         if not any(rows):
             raise ViolationError(
                 f'{recording.path}: expected a clip long enough for a forecast to be compared'

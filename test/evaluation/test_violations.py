@@ -22,10 +22,11 @@ STEP_NS = 50_000_000  # 20 Hz, as the tiny bundle asks for
 COUNT, AT = 40, 24
 
 
-def clip(path, numbers, happens=None):
-    """Write a bag whose left half has the brightness of `numbers`; `happens`: at this frame, says /sim/violation."""
+def clip(path, numbers, happens=None, jitter=lambda i: 0):
+    """Write a bag whose left half has the brightness of `numbers`; `happens`: at this frame, says /sim/violation;
+    `jitter`: of the stamps, ns."""
     string = get_typestore(Stores.ROS2_HUMBLE).types['std_msgs/msg/String']
-    logs = [START_NS + i * STEP_NS for i in range(len(numbers))]
+    logs = [START_NS + i * STEP_NS + jitter(i) for i in range(len(numbers))]
     said = [string('none' if happens is None or i < happens else 'jump') for i in range(len(numbers))]
     return write_bag(
         path,
@@ -84,6 +85,17 @@ def test_the_first_setting_is_what_the_node_publishes_as_surprise(folder, tiny):
     np.testing.assert_allclose(seen.tokens, np.stack(published))
     np.testing.assert_allclose(seen.live, np.stack(published).mean(1), rtol=1e-5)
     assert abs(seen.times[np.nanargmax(seen.live)] - AT * 0.05) <= 0.1
+
+
+@pytest.mark.parametrize('jitter', [lambda i: -(i % 3), lambda i: (-1) ** (i // 2) * 2_000_000])
+def test_a_slice_that_comes_a_little_early_is_compared_as_well(tiny, tmp_path, jitter):
+    expectation, numbers = Expectation(tiny, (ALL,), threads=1), [i // 3 for i in range(COUNT)]
+    exact, real = (
+        expectation.see(open_recording(clip(tmp_path / name, numbers, jitter=of)))
+        for name, of in (('exact', lambda i: 0), ('real', jitter))
+    )
+    for setting in expectation.settings:
+        np.testing.assert_array_equal(np.isfinite(real.errors[setting]), np.isfinite(exact.errors[setting]))
 
 
 def test_a_context_is_a_memory_that_begins_so_many_slices_before_the_forecast(folder, tiny):
