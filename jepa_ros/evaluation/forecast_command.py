@@ -47,7 +47,7 @@ def run(args):
         lambda items: track(items, 'recordings', transient=True, console=console),
     )
     for report in reports:
-        _print(console, report)
+        _print(console, report, reports[-1]['skill'])
     machine = host.describe()
     console.print(host.sentence(machine), highlight=False)
     if args.json:
@@ -57,27 +57,30 @@ def run(args):
     return 0
 
 
-def _print(console, report):
+def _print(console, report, comparable):
     from rich.table import Table
 
     title = f'{report["recording"]}: {report["slices"]} slices'
     if not report['skill']:
-        console.print(f'{title}, too short for a forecast to be compared')
-        return
-    table = Table(
-        'horizon s', 'pairs', 'error', 'persistence', 'shrunk', 'skill', 'skill over shrunk', title=title
-    )
-    for row in report['skill']:
-        table.add_row(
-            f'{row["horizon"]:.2f}',
-            str(row['count']),
-            f'{row["error"]:.4f}',
-            f'{row["persistence_error"]:.4f}',
-            f'{row["shrunk_error"]:.4f}',
-            f'{row["skill"]:+.3f}',
-            f'{row["skill_shrunk"]:+.3f}',
+        why = 'too short for a forecast to be compared'
+        if not comparable and report['points']:
+            why = 'no skill: the futures are not of the space of the latents'
+        console.print(f'{title}, {why}')
+    else:
+        table = Table(
+            'horizon s', 'pairs', 'error', 'persistence', 'shrunk', 'skill', 'skill over shrunk', title=title
         )
-    console.print(table)
+        for row in report['skill']:
+            table.add_row(
+                f'{row["horizon"]:.2f}',
+                str(row['count']),
+                f'{row["error"]:.4f}',
+                f'{row["persistence_error"]:.4f}',
+                f'{row["shrunk_error"]:.4f}',
+                f'{row["skill"]:+.3f}',
+                f'{row["skill_shrunk"]:+.3f}',
+            )
+        console.print(table)
     if report['points']:
         table = Table(
             'horizon s',

@@ -23,6 +23,7 @@ from jepa_ros import __version__
 from jepa_ros.data.bags import Bag, RecordingError
 from jepa_ros.data.frames import Recording
 from jepa_ros.data.recordings import BagRecording, cameras_in, is_bag, open_recordings
+from jepa_ros.data.tables import SUFFIX, table_of
 from jepa_ros.engine.bundle import Bundle
 from jepa_ros.engine.session import open_session
 from jepa_ros.errors import JepaError
@@ -485,6 +486,9 @@ def _key(path: Path, subject: Subject, bag: Path | None) -> dict:
     """Return everything that a result depends on."""
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     options = subject.options
+    sources = [source.partition(':')[0] for source in options.probes]
+    tables = [table_of(source, path) for source in sources if source.endswith(SUFFIX)]
+    files += [table for table in tables if table.is_file()]
     return {
         'format': FORMAT,
         'version': __version__,

@@ -161,7 +161,7 @@ def _compared(runs: list[dict]) -> Html:
             (
                 f'readout error at {horizon:.2g} s, in view / hidden',
                 *(
-                    f'{page.text(row.get("visible_error"))} / {page.text(row.get("hidden_error"))}'
+                    page.Html(f'{page.text(row.get("visible_error"))} / {page.text(row.get("hidden_error"))}')
                     if row
                     else None
                     for row in map(_rounded, pair)

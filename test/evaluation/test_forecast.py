@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from bundles import make_bundle
 from conftest import shared_data
+from rich.console import Console
 
 from jepa_ros.cli import main
 from jepa_ros.data import signals
 from jepa_ros.data.bags import RecordingError
 from jepa_ros.data.recordings import open_recording
 from jepa_ros.engine.session import open_session
+from jepa_ros.evaluation import forecast_command
 from jepa_ros.evaluation.forecast import evaluate
 from jepa_ros.evaluation.judge import Judge, Labels
 from jepa_ros.evaluation.offline import OfflineRun, Step
@@ -132,6 +134,16 @@ def test_the_command_prints_skill_and_writes_it(bundle, video, tmp_path, capsys)
     written = json.loads((tmp_path / 'f.json').read_text())
     assert [report['recording'] for report in written['reports']] == ['square', 'all']
     assert written['reports'][0]['skill'][0]['count'] > 20
+
+
+def test_futures_of_another_space_have_no_skill_and_are_read_still(capsys):
+    point = {f'{kind}_{key}': 0.5 for kind in ('visible', 'hidden') for key in ('error', 'hold_error', 'inside_90')}
+    point |= {'horizon': 0.1, 'visible_count': 7, 'hidden_count': 0}
+    forecast_command._print(Console(width=140), {'recording': 'run', 'slices': 9, 'skill': [], 'points': [point]}, [])
+    said = capsys.readouterr().out
+    assert 'run: 9 slices, no skill: the futures are not of the space of the latents' in said and 'in 90 % ellipse' in said
+    forecast_command._print(Console(width=140), {'recording': 'run', 'slices': 1, 'skill': [], 'points': []}, [])
+    assert 'too short' in capsys.readouterr().out
 
 
 def test_recordings_too_short_and_breaks_of_a_real_bag_are_survived(bundle):

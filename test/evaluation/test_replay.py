@@ -167,7 +167,7 @@ def test_two_bundles_on_the_same_recordings_side_by_side(folder, tiny, tmp_path,
         'an image encoder makes a slice of every frame'
     )
     html = (out / 'report.html').read_text()
-    assert 'A: tiny_stream' in html and 'B: tiny_frame' in html
+    assert 'A: tiny_stream' in html and 'B: tiny_frame' in html and '&amp;' not in html
 
 
 def test_all_cameras_or_those_that_are_named(subject, tiny, tmp_path):

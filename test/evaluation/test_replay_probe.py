@@ -119,3 +119,10 @@ def test_topics_and_tables_come_into_the_report_and_what_is_not_there_is_a_fault
     assert first['rows'][0]['error'] < 0.5 * first['rows'][0]['mean_error'], 'brightness tells the time'
     assert 'b /camera: median error of /truth' in capsys.readouterr().out
     assert 'What a linear probe reads of /truth' in (out / 'report.html').read_text()
+    of_table = one['probes'][1]['rows'][0]['mean_error']
+    (tmp_path / 'bags' / 'a_tracks.csv').write_text(
+        'frame,track,x\n' + '\n'.join(f'{i},bin,{10 * i}' for i in range(100))
+    )
+    assert main(['replay', str(tmp_path / 'bags'), '--bundle', str(tiny), '--out', str(out), *asked]) == 0
+    again = json.loads((out / 'report.json').read_text())['runs'][0]['recordings'][0]['cameras'][0]
+    assert again['probes'][1]['rows'][0]['mean_error'] == pytest.approx(10 * of_table), 'another table, another result'

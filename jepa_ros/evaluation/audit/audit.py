@@ -179,6 +179,7 @@ def _costs(config, bundles, splits, shelf, tick) -> tuple[costs.Costs, costs.Cos
         {
             'format': FORMAT,
             'host': [here['processor'], here['cores']],
+            'version': __version__,
             'models': [bundle.model_id for bundle in bundles],
             'timing': dataclasses.asdict(config.timing),
             'hours': [side.training_hours for side in sides],

@@ -166,11 +166,11 @@ def _rows(values: Mapping) -> Iterable[tuple[str, dict | None]]:
 def _estimates(sides: Mapping) -> Iterable[Estimate]:
     columns = {side: dict(_rows(values)) for side, values in sides.items()}
     for row in dict.fromkeys(row for column in columns.values() for row in column):
+        shown = row  # once is enough: the colour says whose it is
         for side, column in columns.items():
             if found := column.get(row):
-                # A side's name once per row is enough: the colour says which.
-                shown = row if side == next(iter(columns)) else ''
                 yield Estimate(shown, found['low'], found['value'], found['high'], _COLOURS[side])
+                shown = ''
 
 
 def _scores(sides: Mapping) -> Html:

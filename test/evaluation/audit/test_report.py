@@ -11,7 +11,7 @@ from jepa_ros.evaluation.audit import audit as module
 from jepa_ros.evaluation.audit.audit import audit
 from jepa_ros.evaluation.audit.config import Cost, Gain
 from jepa_ros.evaluation.audit.record import TransferAudit
-from jepa_ros.evaluation.audit.report import render
+from jepa_ros.evaluation.audit.report import _estimates, render
 
 
 @pytest.fixture
@@ -74,3 +74,11 @@ def test_every_criterion_and_probe_has_its_plot(pages):
     # Criteria, two for each of two probes (scores, gain by sequence), and the time of the rounds.
     assert [page.count('<svg') for page in pages] == [6, 6]
     assert 'gain on action_anticipation (grasp): met' in pages[0]
+
+
+def test_a_row_that_only_the_video_side_has_is_named():
+    found = {'low': 0.1, 'value': 0.2, 'high': 0.3}
+    nothing = {'scores': found, 'linear': None, 'controls': {}, 'noise': {}, 'chance': None, 'details': {}}
+    sides = {'image': nothing, 'video': {**nothing, 'controls': {'random': found}}}
+    labels = [estimate.name for estimate in _estimates(sides)]
+    assert labels[:2] == ['attentive head', ''] and len(labels) == 3 and labels[2]

@@ -74,11 +74,12 @@ def test_pictures_that_hold_no_depth_are_refused():
         one.depth('/depth', (1, 1), (1, 1), AT)
 
 
-def test_cameras_share_a_group_and_a_gap_parts_sequences(tmp_path):
-    gap = [BAG_NS + i * STEP_NS + (i > 4) * 2 * 10**9 for i in range(10)]
+@pytest.mark.parametrize('jump, groups', [(2 * 10**9, ['run', 'run']), (-2 * 10**9, ['run#0', 'run#1'])])
+def test_cameras_share_a_group_and_a_gap_or_a_step_back_parts_sequences(tmp_path, jump, groups):
+    gap = [BAG_NS + i * STEP_NS + (i > 4) * jump for i in range(10)]
     topics = {CAMERA: camera(10, stamps=gap), '/other': camera(10, stamps=gap)}
     found = tracks_of(write_bag(tmp_path / 'run', topics))
-    assert len({t.name for t in found}) == 4 and [t.group for t in found] == ['run#0', 'run#1'] * 2
+    assert len({t.name for t in found}) == 4 and [t.group for t in found] == groups * 2
     assert [len(t.stamps_ns) for t in found] == [5] * 4
 
 
