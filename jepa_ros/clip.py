@@ -95,6 +95,7 @@ class ClipWindow:
         self._counts: Counter = Counter()
         self._resets: Counter = Counter()
         self._reset: str | None = None
+        self._handed_out: int | None = None  # newest stamp that an encoder has seen since
         self._geometry: Geometry | None = None
         self._decoding: int | None = None  # stamp of the frame that was wanted and not pushed yet
         self._forget_clock()
@@ -152,6 +153,8 @@ class ClipWindow:
             if self._closed or not self._complete():
                 return None
             chosen = self._choose()
+            if not self.request.anchored:
+                self._see_pause(chosen)
             used = {entry.stamp for entry in chosen}
             for entry in self._history:
                 if entry.new:
@@ -161,6 +164,13 @@ class ClipWindow:
             geometry = self._geometry
         return Frames(np.stack([entry.image for entry in chosen]),
                       np.array([entry.stamp for entry in chosen], dtype=np.int64), geometry, reset)
+
+    def _see_pause(self, chosen: 'list[_Entry]') -> None:
+        """An encoder that remembers must not go on where it was kept from so many frames, as if they had not been."""
+        last, self._handed_out = self._handed_out, chosen[-1].stamp
+        if last is not None and chosen[0].stamp - last > self._max_gap and self._reset is None:
+            self._resets['gap'] += 1
+            self._reset = f'no frames were used for {(chosen[0].stamp - last) / _NS:.3f} s'
 
     def ready(self) -> bool:
         """Tell whether :meth:`take` would hand out a set at once."""
@@ -253,6 +263,7 @@ class ClipWindow:
         self._resets[cause] += 1
         self._reset = reason
         self._history.clear()
+        self._handed_out = None
 
     def _settle_decoding(self, count: str) -> None:
         """Count a frame that was wanted and will not be pushed any more."""

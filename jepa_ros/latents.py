@@ -114,24 +114,7 @@ def _averages(length: int, parts: int) -> np.ndarray:
     return weights
 
 
-def interpolate(futures: Futures, dt: float) -> np.ndarray:
-    """
-    Return the tokens at a time between two horizons.
-
-    :param futures: the prediction
-    :param dt: time after ``futures.stamp_ns`` (s)
-    :returns: float32 [N, D], linear in time between the two neighbouring horizons
-    :raises LatentError: ``dt`` lies outside of the horizons: what was not predicted is not made up
-    """
-    first, last = float(futures.horizons[0]), float(futures.horizons[-1])
-    if not first <= dt <= last:
-        raise LatentError(f'expected a time within the horizons {first:g}..{last:g} s, found {dt:g} s')
-    upper = int(np.searchsorted(futures.horizons, dt))
-    if futures.horizons[upper] == dt:
-        return futures.tokens[upper]
-    lower = upper - 1
-    share = np.float32((dt - futures.horizons[lower]) / (futures.horizons[upper] - futures.horizons[lower]))
-    return (1 - share) * futures.tokens[lower] + share * futures.tokens[upper]
+ENOUGH = 4096  # tokens to find colours from
 
 
 @dataclass(frozen=True)
@@ -160,10 +143,11 @@ def colour_basis(tokens: np.ndarray) -> ColourBasis:
     :param tokens: float32 [..., D]; the more frames they come from, the better
     """
     samples = tokens.reshape(-1, tokens.shape[-1]).astype(np.float32)
+    samples = samples[::max(1, len(samples) // ENOUGH)]  # an encoder waits for this: all tokens of a large one take seconds
     mean = samples.mean(axis=0)
-    _, _, directions = np.linalg.svd(samples - mean, full_matrices=False)
+    _, directions = np.linalg.eigh((samples - mean).T @ (samples - mean))
     axes = np.zeros((3, samples.shape[1]), dtype=np.float32)
-    found = directions[:3]
+    found = directions.T[::-1][:min(3, len(samples))]
     # The sign of a component is arbitrary; its largest weight is made positive, so that it is the same every
     # time.
     largest = np.take_along_axis(found, np.abs(found).argmax(axis=1)[:, None], axis=1)

@@ -166,6 +166,17 @@ def test_gap_clears_what_was_waiting():
     assert window.counts['cleared'] == 1 and window.resets['gap'] == 1
 
 
+@pytest.mark.parametrize('seconds, reset', [(0.4, None), (1.2, 'no frames were used for 1.150 s')])
+def test_an_encoder_that_was_held_up_for_long_does_not_go_on_with_what_it_remembers(seconds, reset):
+    window = ClipWindow(STREAM)
+    assert run(window, camera(20, 0.1))[0].reset is None
+    for stamp in camera(20, seconds, start=START + SECOND // 10):  # nobody takes what comes
+        assert offer(window, stamp) is Verdict.TAKE
+    frames = window.take(0)
+    assert frames.reset == reset and window.resets['gap'] == (reset is not None)
+    assert [frames.reset for frames in run(window, camera(20, 0.1, start=START + round(seconds * SECOND) + SECOND // 10))] == [None]
+
+
 def test_the_reason_is_told_once():
     window = ClipWindow(FRAME)
     offer(window, START)

@@ -48,10 +48,11 @@ class Clips:
         apart, found = max(1, request.frames // request.new_frames), {}
         for path in find_recordings(self.patterns):
             recording = open_recording(path, self.topic)
-            found[path.stem] = list(
+            name = path.stem if path.stem not in found else f'{path.stem} ({len(found)})'
+            found[name] = list(
                 islice(_windows(recording, request, size), 0, self.windows * apart, apart)
             )
-            if not found[path.stem]:
+            if not found[name]:
                 raise JepaError(
                     f'{path}: expected at least one window of {request.frames} frames, '
                     f'{request.frame_period} s apart, found none'

@@ -63,14 +63,22 @@ def write_bundle(out, manifest, modules, clips=None, more=None, progress=print):
 @contextlib.contextmanager
 def _replacing(out):
     """A folder beside `out` that takes its place when all went well."""
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
     try:
         yield work
         work.chmod(0o755)
+        old = work.with_name(f'{work.name}.old')
         if out.exists():
-            shutil.rmtree(out)
-        work.rename(out)
+            out.rename(old)
+        try:
+            work.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+        shutil.rmtree(old, ignore_errors=True)  # plans in it may be another user's
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -121,9 +122,9 @@ class PerceptionNode(lifecycle.ManagedNode):
             self._window.close()
         if self._worker is not None:
             self._worker.join()
+        self._camera = self._window = self._worker = None
         if self._session is not None:
             self._session.reset()
-        self._camera = self._window = self._worker = None
 
     def cleanup(self) -> None:
         while self._outputs:
@@ -168,9 +169,12 @@ class PerceptionNode(lifecycle.ManagedNode):
                 self._step(frames)
             except Exception as error:  # whatever the backend raises must not end the stream
                 self._step_fault = f'{type(error).__name__}: {error}'
-                self._session.reset()
+                with contextlib.suppress(Exception):  # of a GPU that is lost this fails too, and so will every step
+                    self._session.reset()
 
     def _step(self, frames: Frames) -> None:
+        newest = int(frames.stamps_ns[-1])
+        message = next((m for m in tuple(self._recent) if to_ns(m.header.stamp) == newest), None)
         began = time.perf_counter()
         latents = self._session.step(frames)
         encoded = time.perf_counter()
@@ -193,10 +197,10 @@ class PerceptionNode(lifecycle.ManagedNode):
                 publishing += time.perf_counter() - predicted
         if publishing:
             self._meters.publish.add(publishing)
-        if self._view_out.get_subscription_count() and time.monotonic() >= self._view_due:
+        if message is not None and self._view_out.get_subscription_count() and time.monotonic() >= self._view_due:
             self._view_due = time.monotonic() + 1 / self.parameters['view_rate']
             try:
-                self._send_view(frames, latents, futures)
+                self._send_view(message, frames, latents, futures)
             except Exception as error:  # a picture for people must not cost the stream
                 self._view_fault = f'{type(error).__name__}: {error}'
 
@@ -216,16 +220,13 @@ class PerceptionNode(lifecycle.ManagedNode):
         rate.tick()
         publisher.publish(message)
 
-    def _send_view(self, frames: Frames, latents: Latents, futures: Futures | None) -> None:
+    def _send_view(self, message, frames: Frames, latents: Latents, futures: Futures | None) -> None:
         began = time.perf_counter()
         if futures is None and self._futures_out is not None:
             futures = self._forecast()
         if futures is not None and (futures.tokens.shape[-1] != latents.tokens.shape[-1]
                                     or self._manifest.future_space != 'latents'):
             futures = None  # of another space: no colours in common
-        message = next((m for m in tuple(self._recent) if to_ns(m.header.stamp) == latents.stamp_ns), None)
-        if message is None:
-            return
         if isinstance(message, CompressedImage):
             image = decode_compressed(message.data, message.format)
         else:
@@ -249,7 +250,7 @@ class PerceptionNode(lifecycle.ManagedNode):
         health.values.update(self._meters.values())
         health.values.update({f'frames_{name}': n for name, n in counts.items()})
         health.values.update({f'resets_{name}': n for name, n in resets.items()})
-        now = {**counts, 'jump': resets['jump']}
+        now = {**counts, 'jump': resets['jump'], 'gap': resets['gap']}
         news = {name: n - self._before.get(name, 0) for name, n in now.items()}
         self._before = now
         self._explain(health, news)
@@ -278,6 +279,9 @@ class PerceptionNode(lifecycle.ManagedNode):
                         "camera's driver set it")
         if news['jump']:
             health.warn('the clock of the images jumped back: the history was cleared')
+        if news['gap']:
+            health.warn(f"no images, or none that could be used, for longer than the encoder remembers: the history was "
+                        f"cleared {news['gap']} times")
         if self._image_fault is not None:
             health.warn(f'images cannot be decoded: {self._image_fault}')
         if self._step_fault is not None:

@@ -2,6 +2,7 @@
 """Opening and running graphs through the registry of backends."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,7 +144,12 @@ def test_onnx_runtime_that_falls_back_silently_is_found_out(path, monkeypatch):
         with pytest.raises(EngineError, match=f'to run on {place}, found that it fell back to the CPU'):
             open_graph(path / 'readout.onnx', backend)
     engines = asked[-1][0][1]['trt_engine_cache_path']
-    assert engines == str(path / 'plans')
+    assert Path(engines).parent == path / 'plans' and Path(engines).is_dir()
+    (path / 'plans' / 'readout.onnx').write_bytes((path / 'forecaster.onnx').read_bytes())  # others of the same name
+    monkeypatch.setenv('JEPA_PLANS', str(path / 'plans'))
+    with pytest.raises(EngineError, match='fell back'):
+        open_graph(path / 'plans' / 'readout.onnx', 'onnxruntime-tensorrt')
+    assert asked[-1][0][1]['trt_engine_cache_path'] != engines
 
 
 def test_threads_are_no_negative_number(path):

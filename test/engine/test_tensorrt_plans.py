@@ -81,6 +81,15 @@ def test_a_damaged_plan_is_logged_and_built_anew(graph, caplog):
     assert plans.obtain(graph, KEY, lambda _: b'third') == (b'second', 'cached')
 
 
+def test_a_plan_that_cannot_be_kept_serves_all_the_same(graph, monkeypatch, caplog):
+    def full(*arguments):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(plans, 'write', full)
+    assert plans.obtain(graph, KEY, lambda _: b'plan') == (b'plan', 'built')
+    assert 'could not be kept' in caplog.text and 'No space left' in caplog.text and not plans.cached_plans(graph)
+
+
 def test_the_hash_is_of_the_graph_and_its_external_data(graph):
     alone = plans.graph_sha256(graph)
     external = graph.with_name('encoder.onnx.data')

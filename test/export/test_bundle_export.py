@@ -23,7 +23,7 @@ from jepa_ros.engine.readout import Readout  # noqa: E402
 from jepa_ros.engine.session import open_session  # noqa: E402
 from jepa_ros.errors import JepaError  # noqa: E402
 from jepa_ros.export import bundle as exporting  # noqa: E402
-from jepa_ros.export import fidelity, precision  # noqa: E402
+from jepa_ros.export import fidelity, precision, writer  # noqa: E402
 from jepa_ros.export.clips import Clips  # noqa: E402
 from jepa_ros.images import centre_crop, fit  # noqa: E402
 from jepa_ros.latents import Futures, token_centres  # noqa: E402
@@ -31,6 +31,16 @@ from jepa_ros.nets.vit import normalise_output  # noqa: E402
 from jepa_ros.training import config as configuration  # noqa: E402
 from jepa_ros.training import model as models  # noqa: E402
 from jepa_ros.training import start  # noqa: E402
+
+
+def test_what_cannot_be_removed_of_the_bundle_before_does_not_cost_the_new_one(tmp_path, monkeypatch):
+    out = tmp_path / 'bundle'
+    out.mkdir()
+    (out / 'before').touch()
+    monkeypatch.setattr(writer.shutil, 'rmtree', lambda *arguments, **options: None)  # plans of another user
+    with writer._replacing(out) as work:
+        (work / 'now').touch()
+    assert [path.name for path in out.iterdir()] == ['now']
 
 
 @pytest.fixture(scope='module')

@@ -39,6 +39,14 @@ def test_windows_of_a_stream_follow_each_other_and_those_of_a_clip_do_not_overla
     assert starts['frame'] == list(range(32))  # no more than were asked for
 
 
+def test_recordings_of_one_name_count_both(bundles, tmp_path):
+    for day in ('one', 'two'):
+        (tmp_path / day).mkdir()
+        write_video(tmp_path / day / 'cam.mp4', 10)
+    found = load(bundles['frame'], str(tmp_path / '*' / 'cam.mp4'))
+    assert list(found) == ['cam', 'cam (1)'] and [len(windows) for windows in found.values()] == [10, 10]
+
+
 def test_a_recording_without_a_whole_window_is_named(bundles, tmp_path):
     path = write_video(tmp_path / 'short.mp4', 3)
     with pytest.raises(JepaError, match='short.mp4: expected at least one window of 8 frames'):

@@ -199,6 +199,21 @@ def test_encoder_that_fails_is_an_error_and_the_next_set_is_tried(perception):
     assert works(stage, start=10)
 
 
+def test_a_gpu_that_is_lost_stays_an_error(perception):
+    """Whatever is asked of it fails, forgetting the history too."""
+    stage = perception()
+
+    def broken(*frames):
+        raise ValueError('the GPU is lost')
+
+    stage.node._session.step = stage.node._session.reset = broken
+    for index in range(3):
+        stage.play(range(4 * index, 4 * index + 4))
+        stage.until_said('the encoder failed: ValueError: the GPU is lost')
+    del stage.node._session.step, stage.node._session.reset
+    assert works(stage, start=20)
+
+
 def damaged(path):
     data = bytearray((path / 'encoder.onnx').read_bytes())
     data[-10] ^= 1

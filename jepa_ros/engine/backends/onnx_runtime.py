@@ -110,7 +110,10 @@ def _providers(wanted: str, path: Path) -> list:
     cuda = (CUDA, {'use_tf32': '0'})
     if wanted == CUDA:
         return [cuda, CPU]
-    cache = str(plans.writable_directory(path))
+    # ONNX Runtime names its engines after names alone: those of another network of this shape would be taken for ours.
+    directory = plans.writable_directory(path) / f'onnxruntime-{plans.graph_sha256(path)[:16]}'
+    directory.mkdir(exist_ok=True)
+    cache = str(directory)
     return [(TENSORRT, {'trt_engine_cache_enable': '1', 'trt_engine_cache_path': cache,
                         'trt_timing_cache_enable': '1', 'trt_timing_cache_path': cache}), cuda, CPU]
 

@@ -174,8 +174,11 @@ def obtain(graph: Path, key: PlanKey, build: Callable[[Path], bytes],
         if not usable(plan):
             raise EngineError(f'{graph}: expected TensorRT to accept the plan that it has just built, found '
                               'it refused')
-        write(directory / _name(graph, key), key, plan)
-        _remove_outdated(graph, key)
+        try:
+            write(directory / _name(graph, key), key, plan)
+            _remove_outdated(graph, key)
+        except OSError as error:  # a full disk: it took minutes, and serves until the process ends
+            _log.warning('%s: the plan could not be kept, and will be built again: %s', graph, error)
     return plan, 'built'
 
 

@@ -133,7 +133,10 @@ def _load_timing_cache(config, path: Path) -> None:
 def _save_timing_cache(config, path: Path) -> None:
     cache = config.get_timing_cache()
     if cache is not None:
-        plans.write_atomically(path, bytes(cache.serialize()))
+        try:
+            plans.write_atomically(path, bytes(cache.serialize()))
+        except OSError as error:
+            _log.warning('%s: the timing cache could not be kept: %s', path, error)
 
 
 class _Monitored:
