@@ -29,7 +29,7 @@ from jepa_ros.data.recordings import RecordingError, is_bag, kind_of, open_recor
 from jepa_ros.errors import JepaError
 from jepa_ros.images import Geometry, ImageError, centre_crop, fit
 
-CACHE_FORMAT = 2  # raise it when what is stored, or how frames are made, changes
+CACHE_FORMAT = 3  # raise it when what is stored, or how frames are made, changes
 NAMED = 20  # faulty frames of a recording that its warning names
 WORKSPACE = '.decoding-'
 
@@ -268,7 +268,9 @@ def _read(recordings, wanted, write) -> tuple[list[dict], dict[str, np.ndarray]]
                 recording, topic, times, geometries
             )
         for name, source in wanted.vectors.items():
-            found[f'vector_{name}'] = signals.read_vectors(recording, source, times)
+            vector = signals.read_vectors(recording, source, times)
+            if vector.shape[1]:  # a topic without a message says as much as none
+                found[f'vector_{name}'] = vector
         for name, source in wanted.classes.items():
             values = signals.read_classes(recording, source, times)
             # Beside a shard's images there is one for each, also for those that do not decode.

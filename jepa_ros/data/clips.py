@@ -161,7 +161,7 @@ class ClipSampler:
         rng = rng or self._rng
         for _ in range(DRAWS):
             sequence, indices = self._draw(rng)
-            clip = self._read(sequence, indices, rng if self.augment else None)
+            clip = None if indices is None else self._read(sequence, indices, rng if self.augment else None)
             if clip is not None:
                 return clip
         raise ClipError(
@@ -180,7 +180,8 @@ class ClipSampler:
             due = stamps[0]
             while (start := first + int(np.searchsorted(stamps, due))) <= last:
                 chosen = choose(sequence.stamps_ns[start:stop], self.frames, self.frame_period)
-                clip = self._read(sequence, start + chosen, None)
+                # where frames are missing a start can fail although a later one does not
+                clip = None if chosen is None else self._read(sequence, start + chosen, None)
                 if clip is not None:
                     yield clip
                 step = 1 if sequence.still else round(stride * 1e9)
@@ -226,8 +227,8 @@ class ClipSampler:
             logger.warning('no clips come from source %s: their weight goes to the others', absent)
         return chances / chances.sum()
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Sequence, np.ndarray]:
-        """Return a random sequence and the positions of the frames of a clip in it."""
+    def _draw(self, rng: np.random.Generator) -> tuple[Sequence, np.ndarray | None]:
+        """Return a random sequence and the positions of the frames of a clip in it, or None where too many are missing."""
         if self._chances is None:
             start = int(rng.integers(self._ends[-1]))
             which = int(np.searchsorted(self._ends, start, side='right'))
@@ -246,7 +247,7 @@ class ClipSampler:
                 break
         else:  # too near the end for this much bad luck
             chosen = choose(sequence.stamps_ns[first:stop], self.frames, self.frame_period)
-        return sequence, first + chosen
+        return sequence, None if chosen is None else first + chosen
 
     def _read(self, sequence: Sequence, indices: np.ndarray, rng: np.random.Generator | None) -> Clip | None:
         """Return a clip, or None where it cannot be read."""

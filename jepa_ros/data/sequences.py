@@ -201,7 +201,7 @@ def load_sequences(
     found = _find(patterns)
     wanted = Wanted(tuple(size), topic, labels or {}, vectors or {}, classes or {}, rate, stream)
     cache = Cache(Path(cache_dir) if cache_dir is not None else None, cache_limit)
-    entries = [cache.entry(path, wanted) for path, _ in found]
+    entries = [_entry(cache, path, wanted) for path, _ in found]
     missing = [i for i, entry in enumerate(entries) if entry is None]
     names = [found[i][0] for i in missing]
     read = partial(_read, cache, wanted, names)
@@ -243,6 +243,14 @@ class _Skipped:
     """Stands in for a recording that cannot be read."""
 
     reason: str
+
+
+def _entry(cache: Cache, path: Path, wanted: Wanted):
+    """Return what the cache has of a recording; of one that is not there, a link to nothing, that it is skipped."""
+    try:
+        return cache.entry(path, wanted)
+    except OSError as error:
+        return _Skipped(f'{path}: expected a recording that can be opened, found {error.strerror or error}')
 
 
 def _lost(paths: list[Path], number: int, sentence: str) -> _Skipped:

@@ -108,12 +108,14 @@ class _Camera:
 
     @classmethod
     def read(cls, recording: Recording) -> _Camera:
-        topic = info_topic(recording.topic.removesuffix('/compressed'))
+        image = recording.topic.removesuffix('/compressed')
+        topic = info_topic(image)
         for _, info in recording.messages(topic):
-            matrix, distortion = (getattr(info, name, None) for name in 'kd')
-            if matrix is None:  # ROS 1 has capitals
-                matrix, distortion = info.K, info.D
+            # ROS 1 has capitals
+            matrix, distortion, projection = (getattr(info, name, getattr(info, name.upper(), None)) for name in 'kdp')
             matrix, distortion = np.reshape(matrix, (3, 3)).astype(float), np.array(distortion, float)
+            if image.rpartition('/')[2].startswith('image_rect'):  # by image_proc, beside the driver's camera_info
+                matrix, distortion = np.reshape(projection, (3, 4))[:, :3].astype(float), np.zeros(0)
             if matrix[0, 0] <= 0 or info.distortion_model not in ('', 'plumb_bob', 'rational_polynomial'):
                 raise RecordingError(
                     f'{recording.path}: expected on {topic} a calibrated camera of model plumb_bob or '

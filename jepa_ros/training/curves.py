@@ -142,6 +142,8 @@ def draw(runs, out):
 
     rows = {name: panels(lines) for name, lines in runs.items()}
     columns = max(map(len, rows.values()))
+    if not columns:
+        raise JepaError(f'expected a run that was validated once, found none yet: {", ".join(runs)}')
     figure = Figure(figsize=(4.2 * columns, 3.2 * len(rows)), layout='constrained')
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, (name, found) in zip(grid, rows.items()):

@@ -69,6 +69,8 @@ class Trainer:
                 self.model.readout.attributes.scale_to(*self.clips.attribute_scale())
             if self.config.init_from:
                 start.start_from(self.model, self.config)
+            if self.place.leader:
+                self._forget_metrics_after(0)  # of a run that ended before it could be kept
             return
         config, model, state = models.load(path)
         changed = configuration.differences(config, self.config)

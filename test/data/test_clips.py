@@ -62,6 +62,15 @@ def test_any_choice_ascends(stamps, frames, data):
             )
 
 
+def test_a_start_that_fails_before_one_that_does_not_is_left_out():
+    """Of a camera that lost frames: what is due begins anew with a frame that is very late, and a later start has more."""
+    lost = sequence([0, 33, 133, 167])
+    assert choose(lost.stamps_ns, 3, PERIOD) is None and choose(lost.stamps_ns[1:], 3, PERIOD) is not None
+    sampler = ClipSampler([lost], (12, 16), 3, PERIOD)
+    assert {tuple(indices(sampler.sample())) for _ in range(30)} == {(1, 2, 3)}
+    assert [indices(clip) for clip in sampler.clips(0.01)] == [[1, 2, 3]]
+
+
 def test_every_possible_start_is_drawn_and_none_beyond_the_end():
     sampler = ClipSampler([sequence(range(0, 500, 50))], (12, 16), 4, PERIOD)
     starts = {indices(sampler.sample())[0] for _ in range(300)}

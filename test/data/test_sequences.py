@@ -132,6 +132,14 @@ def test_recordings_without_a_label_topic_are_named(tmp_path, caplog):
     assert 'expected topic /handle, found /camera/image_raw' in caplog.text
 
 
+def test_a_link_to_nothing_is_skipped_like_what_cannot_be_read(tmp_path, caplog):
+    write_video(tmp_path / 'whole.mp4', 4)
+    (tmp_path / 'linked.mp4').symlink_to(tmp_path / 'elsewhere' / 'unfetched.mp4')
+    found = load_sequences([tmp_path / '*.mp4'], SIZE, tmp_path / 'cache', progress=False)
+    assert [sequence.name for sequence in found] == ['whole']
+    assert 'unfetched.mp4: expected a recording that can be opened' in caplog.text and '1 of 2 recordings' in caplog.text
+
+
 def test_what_cannot_be_read_is_named_skipped_and_counted(tmp_path, caplog):
     write_video(tmp_path / 'good.mp4', 5)
     (tmp_path / 'broken.mp4').write_bytes(b'not a video')

@@ -47,10 +47,10 @@ def pose(stamp, place, quaternion):
     return TYPES['geometry_msgs/msg/PoseStamped'](header(stamp), TYPES['geometry_msgs/msg/Pose'](*parts))
 
 
-def camera_info(model='plumb_bob', focal=60.0, distortion=()):
+def camera_info(model='plumb_bob', focal=60.0, distortion=(), projection=np.zeros(12)):
     size = {'height': 48, 'width': 64, 'binning_x': 0, 'binning_y': 0}
     k = np.array([focal, 0, 32, 0, focal, 24, 0, 0, 1])
-    parts = {'d': np.array(distortion, float), 'k': k, 'r': np.eye(3).ravel(), 'p': np.zeros(12)}
+    parts = {'d': np.array(distortion, float), 'k': k, 'r': np.eye(3).ravel(), 'p': projection}
     roi = TYPES['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
     return TYPES['sensor_msgs/msg/CameraInfo'](
         header=header(at(0)), distortion_model=model, roi=roi, **size, **parts
@@ -163,6 +163,20 @@ def test_a_lens_bends_where_a_pose_is_seen(tmp_path):
     xy, _ = load(tmp_path, topics, count=1, labels={'handle': '/handle'}).points['handle']
     bent = 0.4 * (1 - 0.5 * 0.4**2)  # the first term of plumb_bob
     np.testing.assert_allclose(xy, [[(60 * bent + 32) / 64, 0.5]], atol=1e-6)
+
+
+def test_a_picture_that_was_rectified_is_that_of_the_projection(tmp_path):
+    """image_proc leaves the driver's camera_info beside it, distortion and all."""
+    projection = np.array([50.0, 0, 30, 0, 0, 50, 24, 0, 0, 0, 1, 0])
+    info = camera_info(distortion=(-0.5, 0, 0, 0, 0), projection=projection)
+    topics = {
+        '/camera/image_rect_color': camera(1),
+        '/handle': [(at(0), pose(at(0), (0.4, 0.0, 1.0), (0, 0, 0, 1)))],
+        '/camera/camera_info': [(at(0), info)],
+    }
+    bag = write_bag(tmp_path / 'bag', topics)
+    (found,) = load_sequences([bag], SIZE, tmp_path / 'cache', progress=False, labels={'handle': '/handle'})
+    np.testing.assert_allclose(found.points['handle'][0], [[(50 * 0.4 + 30) / 64, 0.5]], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +294,14 @@ def test_recordings_with_and_without_vectors_and_classes_side_by_side(tmp_path):
     assert first.classes['place'].tolist() != second.classes['place'].tolist()
     fewer = ClipSampler(sequences[1:], SIZE, 4, STEP_NS / 1e9, names=class_names(sequences))
     assert next(fewer.clips(9.0)).classes['place'].tolist() == second.classes['place'].tolist()
+
+
+def test_a_topic_that_holds_nothing_says_as_much_as_none(tmp_path):
+    full = {'/joints': [(at(t), joints(at(t), 'ab', [t, t])) for t in range(6)]}
+    bags = [write_bag(tmp_path / name, {CAMERA: camera(6), **topics}) for name, topics in (('a', {'/joints': [(at(0), joints(at(0), '', []))]}), ('b', full))]
+    found = load_sequences(bags, SIZE, tmp_path / 'cache', progress=False, vectors={'q': '/joints'})
+    first, second = ClipSampler(found, SIZE, 4, STEP_NS / 1e9).clips(9.0)
+    assert np.isnan(first.vectors['q']).all() and first.vectors['q'].shape == second.vectors['q'].shape == (4, 2)
 
 
 def test_vectors_of_different_lengths_are_refused(tmp_path):

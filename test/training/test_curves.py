@@ -91,5 +91,7 @@ def test_a_log_of_the_first_version_is_drawn_as_far_as_it_goes(tmp_path):
 def test_a_folder_without_a_log_and_a_place_that_takes_no_figure_are_named(tmp_path):
     with pytest.raises(JepaError, match='expected the log of a run of jepa train'):
         curves.read(tmp_path)
+    with pytest.raises(JepaError, match='validated once, found none yet: young'):
+        curves.draw({'young': lines()[:1]}, tmp_path / 'figure.png')
     with pytest.raises(JepaError, match='cannot write the figure'):
         curves.draw({'run': lines()}, tmp_path / 'nowhere' / 'figure.png')

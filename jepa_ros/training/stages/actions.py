@@ -6,6 +6,8 @@ The robot's state comes from a recorded vector (`data.vectors`), and an action i
 change of the state, as V-JEPA 2-AC has it. Clips in which either is unknown are left out.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -70,7 +72,7 @@ class Actions(Stage):
 
         :raises JepaError: when no clip of it has states and actions.
         """
-        found = bank.encode(self, progress, stop, self._moves)
+        found = bank.encode(self, progress, stop, partial(moves, self.config))
         if stop.is_set():
             return
         latents, times, states, acts = self._known(*found)
@@ -83,9 +85,6 @@ class Actions(Stage):
         self.bank = latents, times, states, acts
         if step == 0:
             self.model.action_forecaster.standardise(acts.flatten(0, 1), states.flatten(0, 1))
-
-    def _moves(self, clip):
-        return moves(self.config, clip)
 
     def _known(self, latents, times, found):
         """Clips of which everything is known: latents, times, states [C, T, P], actions [C, T - 1, A]."""
@@ -121,7 +120,7 @@ class Actions(Stage):
         return {split: self._figures(encoded) for split, encoded in self._splits.items() if encoded}
 
     def _encoded(self, clips):
-        for encoded in splits.encode(self, clips, bank.latents_of, self._moves):
+        for encoded in splits.encode(self, clips, bank.latents_of, partial(moves, self.config)):
             known = self._known(*encoded)
             if len(known[0]):
                 yield known

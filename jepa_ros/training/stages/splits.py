@@ -53,4 +53,6 @@ def encode(stage, clips, latents_of=None, read=None):
 
 def spread(latents):
     """`watch.spread` of the tokens of the newest slices. :param latents: iterable of float [B, T, N, D]."""
-    return watch.spread(torch.cat([part[:, -1].flatten(0, 1) for part in latents])[:MOST_TOKENS])
+    tokens = torch.cat([part[:, -1].flatten(0, 1) for part in latents])
+    some = torch.linspace(0, len(tokens) - 1, min(len(tokens), MOST_TOKENS)).long()  # of all recordings
+    return watch.spread(tokens[some])
