@@ -442,10 +442,16 @@ class Config:
                 )
         longest = self.data.slices - past
         slice_period = self.data.frame_period * self.encoder.tubelet
-        if longest < 1 or longest * slice_period < min(self.forecaster.horizons):
+        if longest < 1:
             raise JepaError(
-                f'data.slices ({self.data.slices}) must hold {key} ({past}) slices and the shortest horizon '
-                'after them'
+                f'data.slices ({self.data.slices}) must hold {key} ({past}) slices and what is to be forecast after them'
+            )
+        first, last = (of * slice_period for of in (min(self.data.stretch), longest * max(self.data.stretch)))
+        if min(self.forecaster.horizons) < first - 1e-6 or max(self.forecaster.horizons) > last + 1e-6:
+            raise JepaError(
+                f'expected forecaster.horizons within {first:.3g}..{last:.3g} s, which is what data.slices '
+                f'({self.data.slices}, {past} of them past), data.frame_period and data.stretch show, found '
+                f'{self.forecaster.horizons}: of others nothing would be learned'
             )
 
 

@@ -71,6 +71,8 @@ def test_the_two_conveyor_runs_differ_in_nothing_but_the_encoder():
         ({'data': {'train': ['a', 'b'], 'weights': [0.0, 0.0]}}, 'not all 0'),
         ({'encoder': 3}, 'encoder. must be a table of keys, found 3'),
         ({'data': {'slices': 4}}, 'data.slices .4. must hold forecaster.context'),
+        ({'data': {'slices': 6}}, r'horizons within 0.08..0.3 s, .* .6, 4 of them past.* found \[0.1, 0.2'),
+        ({'data': {'frame_period': 0.2}}, 'horizons within 0.32..3.6 s'),
         (
             {'encoder': {'window': 1}},
             'expected encoder.window >= 2 with a tubelet of 2 or more .* found window 1, tubelet 2',
