@@ -130,6 +130,12 @@ def describe(config, model, state, name, sha256, precision='fp32'):
         forecaster=forecaster,
         readout=readout,
         files=placeholders(forecaster is not None, readout is not None),
-        training={'config': configuration.to_dict(config), 'steps': state['step']},
+        training={'config': _without_places(configuration.to_dict(config)), 'steps': state['step']},
         metrics={'validation': state['history'][-1]} if state['history'] else {},
     )
+
+
+def _without_places(config):
+    """A configuration for others to read: of a checkpoint that it began with its run and name, not where it lay."""
+    path = Path(config['init_from'])
+    return {**config, 'init_from': '/'.join(path.parts[-2:])} if path.is_absolute() else config

@@ -76,6 +76,11 @@ def test_the_manifest_says_what_was_exported_and_measured(exported):
     assert '| 0.1 | +0.250 | +0.125 |' in card and f'{max(manifest.parity.values()):.1e}' in card
 
 
+def test_a_bundle_does_not_say_where_its_maker_kept_things():
+    for given, told in (('/home/someone/runs/first/last.pt', 'first/last.pt'), ('runs/first/last.pt', 'runs/first/last.pt'), ('', '')):
+        assert exporting._without_places({'init_from': given, 'seed': 3}) == {'init_from': told, 'seed': 3}
+
+
 @torch.no_grad()
 @pytest.mark.parametrize('seed', range(4))
 def test_the_session_equals_one_block_causal_pass_of_torch_with_dropped_and_jittered_frames(exported, seed):
