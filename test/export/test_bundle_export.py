@@ -149,6 +149,7 @@ def test_an_image_encoder_becomes_a_frame_bundle(tmp_path, checkpoint):
     model = checkpoint(
         tmp_path / 'best.pt',
         encoder={'depth': 2, 'image_size': [32, 48], 'tubelet': 1, 'window': 1},
+        data={'slices': 6, 'labels': {'handle': '/sim/handle'}, 'frame_period': 0.1},
         pretraining={'objective': 'ijepa'},
         readout={},
     )

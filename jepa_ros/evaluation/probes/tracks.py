@@ -187,7 +187,8 @@ def tracks_of(path: str | Path, topic: str | None = None, max_gap: float = MAX_G
     """
     Return the sequences of a recording: each camera, cut where its stamps step back or leave a gap.
 
-    Those between two steps back are one group, which is what intervals draw anew.
+    Each stretch is a group, which is what intervals draw anew: episodes lie in one bag with a gap between them. A camera that
+    stalls parts a recording likewise; then raise `max_gap`.
 
     :param topic: of the camera; None: all cameras of a bag, which then share their groups.
     :param max_gap: s.
@@ -202,12 +203,10 @@ def tracks_of(path: str | Path, topic: str | None = None, max_gap: float = MAX_G
         recording = open_recording(path, camera)
         source = Source(recording)
         stretches = segments(source.times.ns, max_gap)
-        back = np.diff(source.times.ns) <= 0  # another episode; what a gap parts is one recording still
         for number, (first, stop) in enumerate(stretches):
             part = f'#{number}' if len(stretches) > 1 else ''
             of_camera = f':{camera}' if len(topics) > 1 else ''
-            episode = f'#{back[:first].sum()}' if back.any() else ''
-            found.append(Track(f'{path.stem}{of_camera}{part}', f'{path.stem}{episode}', source, first, stop))
+            found.append(Track(f'{path.stem}{of_camera}{part}', f'{path.stem}{part}', source, first, stop))
     return found
 
 

@@ -74,7 +74,7 @@ def test_pictures_that_hold_no_depth_are_refused():
         one.depth('/depth', (1, 1), (1, 1), AT)
 
 
-@pytest.mark.parametrize('jump, groups', [(2 * 10**9, ['run', 'run']), (-2 * 10**9, ['run#0', 'run#1'])])
+@pytest.mark.parametrize('jump, groups', [(2 * 10**9, ['run#0', 'run#1']), (-2 * 10**9, ['run#0', 'run#1'])])
 def test_cameras_share_a_group_and_a_gap_or_a_step_back_parts_sequences(tmp_path, jump, groups):
     gap = [BAG_NS + i * STEP_NS + (i > 4) * jump for i in range(10)]
     topics = {CAMERA: camera(10, stamps=gap), '/other': camera(10, stamps=gap)}
