@@ -480,11 +480,11 @@ class Picker:
             return self._give_up('the bin slipped out of the fingers')
         base = np.array(self.settings.arm.base)
         now, goal = self._tool.position[:2] - base, np.array(self.settings.place[:2]) - base
-        left = wrapped(np.arctan2(goal[1], goal[0]) - np.arctan2(now[1], now[0]))
+        pan = self._pan(self._tool.position)
+        left = wrapped(self._pan(self.settings.place) - pan)
         out = float(np.hypot(*goal) - np.hypot(*now))
         if abs(left) < 0.03 and abs(out) < 0.02:
             return self._go(PickState.PLACING)
-        pan = self._pan(self._tool.position)
         if self._since == 0.0:
             self._hand = self._tool_yaw - pan
         distance = np.hypot(*now)

@@ -173,8 +173,8 @@ class PerceptionNode(lifecycle.ManagedNode):
                     self._session.reset()
 
     def _step(self, frames: Frames) -> None:
-        newest = int(frames.stamps_ns[-1])
-        message = next((m for m in tuple(self._recent) if to_ns(m.header.stamp) == newest), None)
+        # found now: by the time it is drawn, newer ones may have pushed it out
+        message = self._message_of(frames) if self._view_out.get_subscription_count() else None
         began = time.perf_counter()
         latents = self._session.step(frames)
         encoded = time.perf_counter()
@@ -197,12 +197,16 @@ class PerceptionNode(lifecycle.ManagedNode):
                 publishing += time.perf_counter() - predicted
         if publishing:
             self._meters.publish.add(publishing)
-        if message is not None and self._view_out.get_subscription_count() and time.monotonic() >= self._view_due:
+        if message is not None and time.monotonic() >= self._view_due:
             self._view_due = time.monotonic() + 1 / self.parameters['view_rate']
             try:
                 self._send_view(message, frames, latents, futures)
             except Exception as error:  # a picture for people must not cost the stream
                 self._view_fault = f'{type(error).__name__}: {error}'
+
+    def _message_of(self, frames: Frames) -> Image | CompressedImage | None:
+        newest = int(frames.stamps_ns[-1])
+        return next((m for m in tuple(self._recent) if to_ns(m.header.stamp) == newest), None)
 
     def _forecast(self) -> Futures | None:
         horizons = self.parameters['horizons']

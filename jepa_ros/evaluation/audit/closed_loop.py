@@ -12,8 +12,8 @@ from statistics import NormalDist
 from jepa_ros.errors import one_line
 from jepa_ros.evaluation.audit.config import AuditError
 from jepa_ros.evaluation.audit.statistics import Interval
-from jepa_ros.evaluation.rollout_statistics import paired_difference
-from jepa_ros.sim import seeds
+from jepa_ros.evaluation.rollout_statistics import paired, paired_difference
+from jepa_ros.sim.seeds import HELD_OUT
 
 CONTENDERS = ('ijepa', 'vjepa')  # what the run calls the image and the video bundle
 
@@ -31,10 +31,11 @@ class Outcomes:
 
     def gain(self, confidence: float) -> Interval:
         """Return the success rate of the video bundle minus that of the image bundle."""
-        pairs = [(bool(self.video[seed]), bool(self.image[seed])) for seed in self.image]
-        counts = [pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))]
+        seeds, only_video, only_image, _ = paired(self.video, self.image)
+        both = sum(self.video.values()) - only_video
+        counts = both, only_video, only_image, seeds - both - only_video - only_image
         low, high = paired_difference(*counts, NormalDist().inv_cdf(0.5 + confidence / 2))
-        return Interval((counts[1] - counts[2]) / len(pairs), low, high, confidence, len(pairs))
+        return Interval((only_video - only_image) / seeds, low, high, confidence, seeds)
 
     def to_dict(self) -> dict:
         """Return plain values."""
@@ -70,7 +71,7 @@ def read(folder: Path, models: tuple[int, int]) -> Outcomes | None:
     for name in CONTENDERS:
         episodes = [_json(path) for path in sorted((folder / 'episodes' / name).glob('*.json'))]
         taken.append({int(e['seed']): e['outcome'] == 'picked' for e in episodes})
-    both = taken[0].keys() & taken[1].keys() & set(seeds.HELD_OUT)  # what was tuned on others is no evidence
+    both = taken[0].keys() & taken[1].keys() & set(HELD_OUT)  # what was tuned on others is no evidence
     return Outcomes(*({seed: one[seed] for seed in sorted(both)} for one in taken)) if both else None
 
 

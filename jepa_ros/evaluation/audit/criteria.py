@@ -9,11 +9,7 @@ from jepa_ros.evaluation.audit.closed_loop import Outcomes
 from jepa_ros.evaluation.audit.config import AuditError, Cost, Gain, Loss, Rule
 from jepa_ros.evaluation.audit.costs import Costs
 from jepa_ros.evaluation.audit.decision import Criterion
-from jepa_ros.evaluation.audit.statistics import (
-    Interval,
-    bootstrap_ratio,
-    exact,
-)
+from jepa_ros.evaluation.audit.statistics import Interval, bootstrap_ratio, exact
 from jepa_ros.evaluation.probes.result import ProbeResult
 from jepa_ros.evaluation.probes.scores import ProbeError, Scores, difference
 

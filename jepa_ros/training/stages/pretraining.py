@@ -129,8 +129,7 @@ class Pretraining(Stage):
         if self.values.readout:
             if labelled is not None:
                 v, times = models.normalise(labelled), labelled_times
-            readout = self._readout(v, times, labels)
-            known = bool((~labels[..., :2].isnan().any(-1)).any())
+            readout, known = self._readout(v, times, labels)
             figures['readout'] = readout.detach() if known else readout.new_tensor(torch.nan)
             loss = loss + self.values.readout * readout
         return loss, figures
@@ -174,15 +173,16 @@ class Pretraining(Stage):
         return objectives.joint_forecast(model.encoder, model.forecaster, v, times, newest, later, targets)
 
     def _readout(self, v, times, labels):
-        """Of the labelled slices, each from its own latents and those before it."""
-        found, weight = self._read(v, times, labels), 1.0
-        if found is None:  # every process of a run must take part, with a gradient of zero
+        """Of the labelled slices, each from its own latents and those before it; and whether there are any."""
+        found = self._read(v, times, labels)
+        known = found is not None
+        if not known:  # every process of a run must take part, with a gradient of zero
             anywhere = torch.full_like(labels[:1], torch.nan)
             anywhere[..., :2] = 0.5
-            found, weight = self._read(v[:1], times[:1], anywhere), 0.0
+            found = self._read(v[:1], times[:1], anywhere)
         latents, label = found
         loss = objectives.readout(self.model.readout, latents, label.new_zeros(len(label)), label)
-        return weight * loss.mean()
+        return float(known) * loss.mean(), known
 
     def _read(self, v, times, labels):
         """Latents float [M, N, D] and labels float [M, 2 + A] of the labelled slices; None without any."""
